@@ -1,0 +1,69 @@
+"""At which noise levels is denoising a local problem, how local, and where must a network see everything?
+
+The public names of phase-scan.  They are imported when first used, so that ``phase-scan --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cmi.data import SampleSet, open_dataset
+    from cmi.estimate import CMIEstimate, CMIProfile, cmi_profile, estimate_cmi
+    from cmi.markov_length import MarkovLength, fit_markov_length
+    from cmi.noise import Noise, noise_schedule
+    from cmi.regions import Partition
+    from cmi.result import PhaseScan
+    from cmi.scan import ScanInterrupted, phase_scan
+    from cmi.transition import Transition, locate_transition
+
+__all__ = [
+    "CMIEstimate",
+    "CMIProfile",
+    "MarkovLength",
+    "Noise",
+    "Partition",
+    "PhaseScan",
+    "SampleSet",
+    "ScanInterrupted",
+    "Transition",
+    "cmi_profile",
+    "estimate_cmi",
+    "fit_markov_length",
+    "locate_transition",
+    "noise_schedule",
+    "open_dataset",
+    "phase_scan",
+]
+
+_HOME = {
+    "CMIEstimate": "estimate",
+    "CMIProfile": "estimate",
+    "MarkovLength": "markov_length",
+    "Noise": "noise",
+    "Partition": "regions",
+    "PhaseScan": "result",
+    "SampleSet": "data",
+    "ScanInterrupted": "scan",
+    "Transition": "transition",
+    "cmi_profile": "estimate",
+    "estimate_cmi": "estimate",
+    "fit_markov_length": "markov_length",
+    "locate_transition": "transition",
+    "noise_schedule": "noise",
+    "open_dataset": "data",
+    "phase_scan": "scan",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        value = getattr(import_module(f"cmi.{_HOME[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'cmi' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

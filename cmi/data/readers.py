@@ -1,0 +1,334 @@
+"""Readers: one function per file format, chosen by suffix; nothing in a file is ever executed.
+
+A reader takes the path, a key and a limit and returns a `Raw`.  Sizes are read from the headers and checked
+before the data are, so that a small file cannot ask for all memory.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import re
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["READERS", "Raw", "find_reader"]
+
+MAX_BYTES = 8 * 2**30  # of samples in memory, as float32
+_GZIP_RATIO = 1040  # deflate cannot expand by more
+
+
+@dataclass(frozen=True)
+class Raw:
+    """What a reader found: the array as stored, how many samples the file holds, and remarks."""
+
+    array: NDArray[Any]
+    total: int
+    format: str
+    channel_axis: int | None = None
+    columns: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
+
+
+Reader = Callable[[Path, str | None, int | None], Raw]
+
+
+def find_reader(path: Path) -> Reader:
+    """Return the reader for a path, by suffix.
+
+    Raises
+    ------
+    ValueError
+        If no reader knows the suffix.
+    """
+    if path.is_dir():
+        return _read_zarr if path.suffix == ".zarr" else _read_folder
+    name = path.name.lower()
+    if re.search(r"(\.idx|idx\d-(u?byte|short|int|float|double))(\.gz)?$", name):
+        return _read_idx
+    if path.suffix.lower() in READERS:
+        return READERS[path.suffix.lower()]
+    raise ValueError(
+        f"{path.name} has no suffix that tells its format: known are {', '.join(sorted(READERS))}, IDX files as "
+        "MNIST names them (plain or .gz), and folders of images"
+    )
+
+
+def _take(shape: Iterable[int], limit: int | None, name: str) -> int:
+    """How many samples to read, after checking that they fit into memory."""
+    sizes = [int(s) for s in shape]
+    if len(sizes) < 2:
+        raise ValueError(
+            f"{name} holds a {len(sizes)}-dimensional array, need (n, *shape)"
+            + (": are these the labels?" if len(sizes) == 1 else "")
+        )
+    n = sizes[0] if limit is None else min(limit, sizes[0])
+    if 4 * n * math.prod(sizes[1:]) > MAX_BYTES:
+        fits = MAX_BYTES // max(4 * math.prod(sizes[1:]), 1)
+        raise ValueError(
+            f"{name} would take {4 * n * math.prod(sizes[1:]) / 2**30:.1f} GiB in memory: give a limit of at most "
+            f"{fits} samples"
+        )
+    return n
+
+
+def _need(module: str, suffix: str, extra: str) -> Any:
+    """Import an optional module, or say how to get it."""
+    import importlib
+
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise ImportError(
+            f"reading {suffix} needs {module}: install it with pip install 'phase-scan[{extra}]'"
+        ) from None
+
+
+def _pick(names: list[str], key: str | None, file: str) -> str:
+    """Return the key of one of several arrays in a file, or say which there are."""
+    if not names:
+        raise ValueError(f"{file} holds no arrays")
+    shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
+    if key is None:
+        raise ValueError(f"{file} holds arrays by name: give a key, one of {shown}")
+    if key not in names:
+        raise ValueError(f"{file} has no array {key!r}: it holds {shown}")
+    return key
+
+
+def _no_key(key: str | None, path: Path) -> None:
+    if key is not None:
+        raise ValueError(f"{path.name} holds one array and takes no key, got {key!r}")
+
+
+def _npy_header(file: BinaryIO, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    version = np.lib.format.read_magic(file)
+    if version not in ((1, 0), (2, 0)):
+        raise ValueError(f"{name} has the unknown .npy version {version}")
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(file)
+    if dtype.hasobject:
+        raise ValueError(f"{name} holds pickled Python objects, which are never loaded: save it as plain numbers")
+    return shape, dtype
+
+
+def _read_npy(path: Path, key: str | None, limit: int | None) -> Raw:
+    _no_key(key, path)
+    with path.open("rb") as file:
+        shape, dtype = _npy_header(file, path.name)
+        present = path.stat().st_size - file.tell()
+    if present < math.prod(shape) * dtype.itemsize:
+        raise ValueError(f"{path.name} is truncated: {math.prod(shape) * dtype.itemsize} bytes promised, {present} there")
+    n = _take(shape, limit, path.name)
+    stored = np.load(path, mmap_mode="r", allow_pickle=False)
+    return Raw(np.array(stored[:n]), shape[0], "npy")
+
+
+def _read_npz(path: Path, key: str | None, limit: int | None) -> Raw:
+    with zipfile.ZipFile(path) as archive:
+        names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+        key = _pick(names, key, path.name)
+        with archive.open(f"{key}.npy") as file:
+            shape, dtype = _npy_header(file, f"{key} in {path.name}")  # type: ignore[arg-type]
+        n = _take(shape, limit, f"{key} in {path.name}")
+        packed = archive.getinfo(f"{key}.npy").compress_size
+        if math.prod(shape) * dtype.itemsize > _GZIP_RATIO * packed + 1024:
+            raise ValueError(f"{key} in {path.name} promises more data than the file can hold: it is corrupt")
+    with np.load(path, allow_pickle=False) as arrays:
+        return Raw(np.array(arrays[key][:n]), shape[0], "npz")
+
+
+def _read_h5(path: Path, key: str | None, limit: int | None) -> Raw:
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        names: list[str] = []
+        file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
+        data = file[_pick(names, key.strip("/") if key else None, path.name)]
+        n = _take(data.shape, limit, f"{key} in {path.name}")
+        return Raw(np.asarray(data[:n]), int(data.shape[0]), "HDF5")
+
+
+def _read_zarr(path: Path, key: str | None, limit: int | None) -> Raw:
+    zarr = _need("zarr", ".zarr", "data")
+    node = zarr.open(str(path), mode="r")
+    if isinstance(node, zarr.Group):
+        names = [name for name, item in node.members(max_depth=None) if isinstance(item, zarr.Array)]
+        node = node[_pick(names, key, path.name)]
+    else:
+        _no_key(key, path)
+    n = _take(node.shape, limit, path.name)
+    return Raw(np.asarray(node[:n]), int(node.shape[0]), "zarr")
+
+
+def _read_torch(path: Path, key: str | None, limit: int | None) -> Raw:
+    from cmi.samples import as_array
+
+    torch = _need("torch", path.suffix, "torch")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        if "weights_only" in str(error) or "Unsupported" in str(error):
+            raise ValueError(
+                f"{path.name} holds pickled Python objects, which are never loaded: save plain tensors"
+            ) from None
+        raise ValueError(f"{path.name} cannot be read as a torch file: {str(error).splitlines()[0]}") from None
+    if not isinstance(content, torch.Tensor):
+        if isinstance(content, (tuple, list)):
+            content = {str(i): item for i, item in enumerate(content)}
+        if not isinstance(content, dict):
+            raise ValueError(f"{path.name} holds a {type(content).__name__}, not a tensor")
+        tensors = {str(name): item for name, item in content.items() if isinstance(item, torch.Tensor)}
+        content = tensors[_pick(list(tensors), key, path.name)]
+    else:
+        _no_key(key, path)
+    n = _take(content.shape, limit, path.name)
+    return Raw(np.array(as_array(content[:n])), int(content.shape[0]), "torch")
+
+
+_IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+
+
+def _read_idx(path: Path, key: str | None, limit: int | None) -> Raw:
+    _no_key(key, path)
+    packed = path.stat().st_size
+    zipped = path.suffix == ".gz"
+    with gzip.open(path, "rb") if zipped else path.open("rb") as file:
+        head = file.read(4)
+        if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in _IDX_TYPES:
+            raise ValueError(f"{path.name} does not begin as an IDX file does")
+        dtype, dims = np.dtype(_IDX_TYPES[head[2]]), head[3]
+        sizes = file.read(4 * dims)
+        if len(sizes) < 4 * dims:
+            raise ValueError(f"{path.name} is truncated inside its header")
+        shape = struct.unpack(f">{dims}I", sizes)
+        promised = math.prod(shape) * dtype.itemsize
+        if promised > packed * (_GZIP_RATIO if zipped else 1) + 1024:
+            raise ValueError(f"{path.name} promises {promised} bytes, more than the file can hold: truncated or corrupt")
+        n = _take(shape, limit, path.name)
+        wanted = n * math.prod(shape[1:]) * dtype.itemsize
+        content = file.read(wanted)
+        if len(content) < wanted:
+            raise ValueError(f"{path.name} is truncated: {wanted} bytes of samples promised, {len(content)} there")
+        if n == shape[0] and file.read(1):
+            raise ValueError(f"{path.name} goes on after the {n} samples that its header promises: it is corrupt")
+    array = np.frombuffer(content, dtype=dtype).reshape(n, *shape[1:])
+    return Raw(array.astype(dtype.newbyteorder("=")), int(shape[0]), "IDX")
+
+
+_IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm", ".gif"}
+
+
+def _read_folder(path: Path, key: str | None, limit: int | None) -> Raw:
+    _no_key(key, path)
+    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in _IMAGES and file.is_file())
+    if not files:
+        others = sorted(file.name for file in path.iterdir())[:4]
+        hint = f"; it holds {', '.join(others)}: name one of them" if others else ""
+        raise ValueError(f"the folder {path.name} holds no images ({', '.join(sorted(_IMAGES))}){hint}")
+    image_module = _need("PIL.Image", "images", "data")
+    pictures: list[NDArray[Any]] = []
+    notes: set[str] = set()
+    for file in files[:limit]:
+        pixels, note = _read_image(image_module, file)
+        if pictures and pixels.shape != pictures[0].shape:
+            raise ValueError(
+                f"images differ in size or channels: {files[0].name} has shape {pictures[0].shape}, {file.name} "
+                f"{pixels.shape}"
+            )
+        if not pictures:
+            _take((len(files), *pixels.shape), limit, path.name)
+        pictures.append(pixels)
+        notes |= {note} if note else set()
+    channel_axis = 2 if pictures[0].ndim == 3 else None
+    return Raw(np.stack(pictures), len(files), "images", channel_axis, notes=tuple(sorted(notes)))
+
+
+def _read_image(image_module: Any, file: Path) -> tuple[NDArray[Any], str | None]:
+    import warnings
+
+    note = None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", image_module.DecompressionBombWarning)
+            with image_module.open(file) as image:
+                if image.mode not in ("1", "L", "RGB", "I", "F", "I;16"):
+                    mode = "L" if image.mode == "LA" else "RGB"
+                    note = f"images of mode {image.mode} were read as {mode}"
+                    image = image.convert(mode)
+                return np.array(image), note
+    except Exception as error:  # noqa: BLE001  (each plugin raises its own)
+        raise ValueError(f"{file.name} cannot be read as an image: {str(error).splitlines()[0]}") from None
+
+
+def _read_table(path: Path, key: str | None, limit: int | None) -> Raw:
+    import pandas as pd
+
+    notes: tuple[str, ...] = ()
+    if path.suffix.lower() == ".parquet":
+        _need("pyarrow", ".parquet", "data")
+        frame = pd.read_parquet(path)
+        total = len(frame)
+    else:
+        try:
+            head = pd.read_csv(path, nrows=0)
+        except pd.errors.EmptyDataError:
+            raise ValueError(f"{path.name} is empty") from None
+        headless = all(_is_number(name) for name in head.columns)
+        notes = ("the first line holds numbers: read as a sample, columns named 0, 1, ...",) if headless else ()
+        try:
+            frame = pd.read_csv(path, header=None if headless else 0, nrows=limit)
+        except (pd.errors.ParserError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path.name} cannot be read as a table: {str(error).splitlines()[0]}") from None
+        total = len(frame)
+        if limit is not None and total == limit:
+            with path.open("rb") as file:
+                total = sum(1 for line in file if line.strip()) - (not headless)
+    frame.columns = pd.Index([str(c) for c in frame.columns])
+    if key is not None:
+        wanted = [name.strip() for name in key.split(",")]
+        missing = [name for name in wanted if name not in frame.columns]
+        if missing:
+            raise ValueError(f"{path.name} has no column {missing[0]!r}: it has {', '.join(frame.columns[:10])}")
+        frame = frame[wanted]
+    odd = [name for name, dtype in frame.dtypes.items() if getattr(dtype, "kind", "O") not in "fiub"]
+    if odd:
+        raise ValueError(
+            f"the columns {', '.join(map(str, odd[:5]))} of {path.name} do not hold numbers: choose columns with a key "
+            "such as a,b,c"
+        )
+    n = _take((len(frame), frame.shape[1]), limit, path.name)
+    columns = tuple(map(str, frame.columns))
+    return Raw(frame.iloc[:n].to_numpy(), total, path.suffix[1:], columns=columns, notes=notes)
+
+
+def _is_number(text: object) -> bool:
+    try:
+        float(re.sub(r"(\.\d+)\.\d+$", r"\1", str(text)))  # pandas renames a repeated 0.5 to 0.5.1
+    except ValueError:
+        return False
+    return True
+
+
+READERS: dict[str, Reader] = {
+    ".npy": _read_npy,
+    ".npz": _read_npz,
+    ".h5": _read_h5,
+    ".hdf5": _read_h5,
+    ".pt": _read_torch,
+    ".pth": _read_torch,
+    ".csv": _read_table,
+    ".parquet": _read_table,
+    ".zarr": _read_zarr,
+}
+
+# What the libraries raise for files that are cut short or are something else.
+CORRUPT = (OSError, EOFError, zlib.error, zipfile.BadZipFile, struct.error, KeyError)

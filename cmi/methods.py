@@ -1,0 +1,118 @@
+"""Methods: which estimators there are, what each can tell, and the one place where `cmi` meets `estimators`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+try:
+    from estimators.copula import copula_profile
+    from estimators.gaussian import fit_gaussian, gaussian_profile
+    from estimators.ksg import ksg_profile
+    from estimators.profile import Profile
+    from estimators.threads import one_blas_thread, serial
+except ImportError as error:
+    import estimators
+
+    if hasattr(estimators, "gaussian_profile"):
+        raise
+    _found = getattr(estimators, "__file__", None) or list(estimators.__path__)
+    raise ImportError(
+        f"the name 'estimators' leads to {_found}, not to the package that phase-scan installs: rename that file or "
+        "folder, or start Python somewhere else"
+    ) from error
+
+__all__ = ["METHODS", "FittedNoise", "Method", "Profile", "find_method", "one_blas_thread", "serial"]
+
+
+class FittedNoise(Protocol):
+    """An estimator fitted to clean samples once, that knows the noise: it answers for every SNR."""
+
+    def profile(self, x: NDArray[np.floating], *, snr: float) -> Profile:
+        """Return the CMI profile of the samples with noise of that SNR."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """An estimator by name.
+
+    Parameters
+    ----------
+    name : str
+    profile : callable
+        ``profile(x, sizes, **options)`` on samples as they are.
+    fit : callable or None
+        ``fit(x, sizes, **options)`` -> `FittedNoise`, for methods that know the noise; None: noise is sampled.
+    tells : str
+        One line on what it can and cannot tell, for help texts.
+    """
+
+    name: str
+    profile: Callable[..., Profile]
+    tells: str
+    fit: Callable[..., FittedNoise] | None = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Option names and their defaults."""
+        parameters = inspect.signature(self.profile).parameters.values()
+        return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "snr"}
+
+    def check(self, options: Mapping[str, Any]) -> None:
+        """Raise a TypeError for an option that this method does not have."""
+        for option in options:
+            if option not in self.options:
+                raise TypeError(
+                    f"the method {self.name!r} has no option {option!r}: it takes {', '.join(self.options)}"
+                )
+
+
+def _fit_gaussian(x: NDArray[np.floating], sizes: Sequence[int], **options: Any) -> FittedNoise:
+    moments = fit_gaussian(x, sizes, **options)
+    if moments.correct_bias and moments.shrinkage == 0.0:
+        _ = moments.spectra  # once, here, before the moments are sent to workers
+    return moments
+
+
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        Method(
+            "gaussian",
+            gaussian_profile,
+            "linear dependence only; noise exact, bias corrected, any number of pixels, seconds",
+            _fit_gaussian,
+        ),
+        Method(
+            "copula",
+            copula_profile,
+            "monotone dependence, any marginals; noise sampled; not for data that are mostly one value",
+        ),
+        Method(
+            "ksg",
+            ksg_profile,
+            "any dependence in a few dimensions; in many (a whole image) biased towards 0 beyond its error bar",
+        ),
+    )
+}
+
+
+def find_method(name: str, options: Mapping[str, Any]) -> Method:
+    """Return the method of that name after checking its options.
+
+    Raises
+    ------
+    ValueError
+        If there is no such method.
+    TypeError
+        If it lacks one of the options.
+    """
+    if name not in METHODS:
+        raise ValueError(f"unknown method {name!r}: choose from {', '.join(METHODS)}")
+    METHODS[name].check(options)
+    return METHODS[name]

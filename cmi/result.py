@@ -1,0 +1,252 @@
+"""PhaseScan: the result of a scan, an xarray Dataset with what follows from it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from cmi.estimate import CMIProfile
+from cmi.markov_length import MarkovLength, fit_markov_length
+from cmi.noise import Noise
+from cmi.output import check_output, replacing
+from cmi.regions import Partition, chebyshev_distance
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+__all__ = ["FILE_FORMAT", "PhaseScan"]
+
+FILE_FORMAT = 1  # raised when a reader of older files would misread newer ones
+
+
+class PhaseScan:
+    """CMI over noise levels t and buffer widths r; made by `phase_scan`.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        Variables ``cmi``, ``stderr``, ``bias`` (t, r), ``covariance`` (t, r, r2) of the widths at one level, and
+        ``finished`` (t); coordinates ``alpha``, ``sigma``, ``snr`` (t), ``n_A``, ``n_B`` and ``n_C`` (r);
+        attributes ``config`` and ``warnings``, both JSON.  All values in nats; `cmi` is never clipped.
+    """
+
+    def __init__(self, dataset: xr.Dataset) -> None:
+        missing = {"cmi", "stderr", "covariance", "finished"} - set(dataset.data_vars)
+        if missing or "config" not in dataset.attrs:
+            raise ValueError(f"this is no phase scan: it lacks {', '.join(sorted(missing)) or 'a configuration'}")
+        self.dataset = dataset
+
+    @classmethod
+    def empty(
+        cls,
+        times: NDArray[np.float64],
+        schedule: Noise,
+        partition: Partition,
+        config: dict[str, Any],
+        warnings: Iterable[str] = (),
+    ) -> PhaseScan:
+        """Make a scan of which no level is finished yet."""
+        r = np.array(partition.widths, dtype=np.int64)
+        sizes = np.array(partition.sizes)
+        n_b = np.cumsum(sizes[1:-1])
+        blank = np.full((len(times), len(r)), np.nan)
+        nats = {"units": "nats"}
+        dataset = xr.Dataset(
+            {
+                "cmi": (("t", "r"), blank, {"long_name": "I(A:C|B_r), bias corrected, never clipped", **nats}),
+                "stderr": (("t", "r"), blank.copy(), {"long_name": "standard error of cmi", **nats}),
+                "bias": (("t", "r"), blank.copy(), {"long_name": "estimated bias, subtracted from cmi", **nats}),
+                "covariance": (
+                    ("t", "r", "r2"),
+                    np.full((*blank.shape, len(r)), np.nan),
+                    {"long_name": "covariance of the errors of cmi over widths", "units": "nats^2"},
+                ),
+                "finished": (("t",), np.zeros(len(times), dtype=np.int8), {"long_name": "1 where computed"}),
+            },
+            coords={
+                "t": ("t", times, {"long_name": "noise level"}),
+                "r": ("r", r, {"long_name": "buffer width", "units": "pixels"}),
+                "r2": ("r2", r, {"long_name": "buffer width", "units": "pixels"}),
+                "alpha": ("t", schedule.alpha(times), {"long_name": "weight of the data"}),
+                "sigma": ("t", schedule.sigma(times), {"long_name": "standard deviation of the noise"}),
+                "snr": ("t", schedule.snr(times), {"long_name": "signal-to-noise ratio alpha^2/sigma^2"}),
+                "n_A": int(sizes[0]),
+                "n_B": ("r", n_b, {"long_name": "columns of B_r"}),
+                "n_C": ("r", sizes[1:].sum() - n_b, {"long_name": "columns of C_r"}),
+            },
+            attrs={
+                "format": FILE_FORMAT,
+                "config": json.dumps(config, sort_keys=True),
+                "warnings": json.dumps([[text, []] for text in warnings]),
+            },
+        )
+        return cls(dataset)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Return the whole configuration: data (name, shape, checksum), noise, method, regions, seed, version."""
+        return dict(json.loads(self.dataset.attrs["config"]))
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What has to be known to read the numbers, each with the levels it concerns."""
+        total = self.dataset.sizes["t"]
+        texts = []
+        for text, levels in json.loads(self.dataset.attrs["warnings"]):
+            levels = sorted(levels)
+            shown = ", ".join(f"{t:g}" for t in levels[:4]) + (", ..." if len(levels) > 4 else "")
+            texts.append(text if len(levels) in (0, total) else f"{text} (t = {shown})")
+        return tuple(texts)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every level is finished."""
+        return bool(self.dataset.finished.all())
+
+    @property
+    def reach(self) -> int:
+        """Largest distance from A that the scan takes in: no length above it can be seen."""
+        config = self.config
+        shape = config["data"]["shape"]
+        farthest = int(
+            chebyshev_distance(
+                shape, center=config["center"], radius=config["radius"], channel_axis=config["channel_axis"]
+            ).max()
+        )
+        return farthest if config["reach"] is None else min(farthest, int(config["reach"]))
+
+    @property
+    def markov_length(self) -> tuple[MarkovLength, ...]:
+        """Markov length at every level, in the order of ``dataset.t``; see `fit_markov_length`."""
+        data, reach = self.dataset, self.reach
+        return tuple(
+            fit_markov_length(data.r.values, data.cmi.values[i], data.covariance.values[i], reach=reach)
+            if data.finished.values[i]
+            else MarkovLength.unresolved("not computed")
+            for i in range(data.sizes["t"])
+        )
+
+    def put(self, t: float, profile: CMIProfile) -> None:
+        """Enter the profile of one level."""
+        i = int(np.flatnonzero(self.dataset.t.values == t)[0])
+        self.dataset.cmi.values[i] = profile.value
+        self.dataset.stderr.values[i] = profile.stderr
+        self.dataset.bias.values[i] = profile.bias
+        self.dataset.covariance.values[i] = profile.covariance
+        self.dataset.finished.values[i] = 1
+        self._warn(profile.warnings, t)
+
+    def take_over(self, earlier: PhaseScan) -> list[float]:
+        """Copy the finished levels of an earlier scan with the same configuration; return the levels left to do.
+
+        Raises
+        ------
+        ValueError
+            If the configurations differ; the message names the first difference.
+        """
+        mine, theirs = self.config, earlier.config
+        for name in sorted(mine.keys() | theirs.keys()):
+            if mine.get(name) != theirs.get(name):
+                raise ValueError(
+                    f"the scan to resume differs in {name}: {_short(theirs.get(name))} there, {_short(mine.get(name))} here"
+                )
+        todo = []
+        places = {float(t): i for i, t in enumerate(earlier.dataset.t.values)}
+        for i, t in enumerate(self.dataset.t.values.tolist()):
+            j = places.get(t)
+            if j is None or not earlier.dataset.finished.values[j]:
+                todo.append(t)
+                continue
+            for variable in ("cmi", "stderr", "bias", "covariance", "finished"):
+                self.dataset[variable].values[i] = earlier.dataset[variable].values[j]
+        for text, levels in json.loads(earlier.dataset.attrs["warnings"]):
+            for t in levels:
+                if t in self.dataset.t.values and t not in todo:
+                    self._warn((text,), t)
+        return todo
+
+    def _warn(self, texts: Iterable[str], t: float) -> None:
+        known: dict[str, list[float]] = dict(json.loads(self.dataset.attrs["warnings"]))
+        for text in texts:
+            known.setdefault(text, []).append(t)
+        # in the order of the levels, whichever cell came first
+        ordered = [[text, sorted(levels)] for text, levels in known.items()]
+        ordered.sort(key=lambda entry: (len(entry[1]) > 0, entry[1][:1], str(entry[0]) if entry[1] else ""))
+        self.dataset.attrs["warnings"] = json.dumps(ordered)
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """Return a table with one row per (t, r): the estimates, their errors, and xi of the level."""
+        table = self.dataset[["cmi", "stderr", "bias"]].to_dataframe().reset_index()
+        lengths = {float(t): m for t, m in zip(self.dataset.t.values, self.markov_length, strict=True)}
+        table["xi"] = [lengths[t].value for t in table["t"]]
+        table["xi_stderr"] = [lengths[t].stderr for t in table["t"]]
+        columns = ["t", "alpha", "sigma", "snr", "r", "n_A", "n_B", "n_C", "cmi", "stderr", "bias", "xi", "xi_stderr"]
+        return table[columns]
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the CMI map, with xi(t) above it if no axes are given; see `cmi.plot.plot_scan`."""
+        from cmi.plot import plot_scan
+
+        return plot_scan(self, ax)
+
+    def save(self, path: str | PathLike[str], *, overwrite: bool = False) -> None:
+        """Write the scan as netCDF-4; the file appears whole or not at all.
+
+        Raises
+        ------
+        FileExistsError
+            If the file exists and `overwrite` is False.
+        OSError
+            If it cannot be written.
+        """
+        path = check_output(path, overwrite=overwrite)
+        with replacing(path) as temporary:
+            self.dataset.to_netcdf(temporary, engine="h5netcdf")
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> PhaseScan:
+        """Read a scan that `save` wrote.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If it is not a scan, is damaged, or was written by a newer version.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"there is no scan file {str(path)!r}")
+        try:
+            dataset = xr.load_dataset(path, engine="h5netcdf")
+        except Exception as error:  # noqa: BLE001  (h5py, h5netcdf and xarray each raise their own)
+            raise ValueError(f"{path.name} cannot be read as a scan: it is no netCDF-4 file or is damaged") from error
+        if int(dataset.attrs.get("format", 0)) > FILE_FORMAT:
+            raise ValueError(f"{path.name} was written by a newer version of phase-scan: update to read it")
+        try:
+            scan = cls(dataset)
+            _ = scan.config, scan.warnings, scan.reach
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path.name} is no phase scan, or is damaged: {error}") from error
+        return scan
+
+    def __repr__(self) -> str:
+        sizes = self.dataset.sizes
+        state = "" if self.complete else f", {int(self.dataset.finished.sum())} levels finished"
+        return (
+            f"PhaseScan({self.config['data']['name']!r}, {sizes['t']} levels x {sizes['r']} widths, "
+            f"method={self.config['method']!r}{state})"
+        )
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."

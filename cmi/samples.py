@@ -1,0 +1,205 @@
+"""Samples: whatever array a user hands in, checked and flattened, and regions of it by mask, index or name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+IntArray = NDArray[np.int64]
+Region = ArrayLike | str | Sequence[str] | None
+
+__all__ = ["Region", "Samples", "as_array", "column_warnings", "numeric"]
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Checked samples: ``values`` (n, d) floating point, finite, C-contiguous; ``shape`` of one sample.
+
+    ``columns`` are the names that a DataFrame gave, else None.
+    """
+
+    values: NDArray[np.floating]
+    shape: tuple[int, ...]
+    columns: tuple[str, ...] | None = None
+
+    @classmethod
+    def of(cls, samples: Any) -> Samples:
+        """Check samples of shape (n, *shape): a numpy array, a DataFrame, a torch tensor or nested lists.
+
+        Integers and booleans become floating point; nothing is rescaled.
+
+        Raises
+        ------
+        TypeError
+            For object, string, complex or date values.
+        ValueError
+            For empty samples, one value per sample only, NaN or infinity.
+        """
+        columns = None
+        if _is_frame(samples):
+            columns = tuple(str(c) for c in samples.columns)
+            _check_frame(samples)
+        array = numeric(as_array(samples))
+        if array.ndim == 0 or array.size == 0:
+            raise ValueError(f"samples are empty: they have shape {array.shape}, need (n, *shape)")
+        if array.ndim == 1 or array[0].size < 2:
+            raise ValueError(f"each sample needs at least two values (A and C), got samples of shape {array.shape}")
+        _check_finite(array)
+        values = np.ascontiguousarray(array.reshape(len(array), -1))
+        return cls(values, tuple(int(s) for s in array.shape[1:]), columns)
+
+    def region(self, region: Region, name: str) -> IntArray:
+        """Flat indices of a region given as a boolean mask of the sample shape, indices, or column names.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it is none of these, or points outside the samples.
+        """
+        if region is None:
+            return np.zeros(0, dtype=np.int64)
+        if isinstance(region, str):
+            region = [region]
+        array = np.asarray(region)
+        if array.size == 0 and array.dtype != np.bool_:
+            return np.zeros(0, dtype=np.int64)
+        if array.dtype.kind in "UTO" and all(isinstance(name, str) for name in array.ravel()):
+            return self._named([str(c) for c in array.ravel()], name)
+        if array.dtype == np.bool_:
+            if array.shape != self.shape:
+                raise ValueError(f"the mask {name} has shape {array.shape}, but one sample has shape {self.shape}")
+            return np.flatnonzero(array)
+        if not np.issubdtype(array.dtype, np.integer):
+            raise TypeError(
+                f"{name} must be a boolean mask, integer indices or column names, got an array of {array.dtype}"
+            )
+        indices = np.atleast_1d(array).astype(np.int64).ravel()
+        bad = indices[(indices < 0) | (indices >= self.values.shape[1])]
+        if len(bad):
+            raise ValueError(
+                f"{name} holds the index {bad[0]}, but one sample has {self.values.shape[1]} values: "
+                f"indices run from 0 to {self.values.shape[1] - 1}"
+            )
+        return indices
+
+    def _named(self, names: list[str], region: str) -> IntArray:
+        if self.columns is None:
+            raise TypeError(f"{region} names columns ({names[0]!r}), but the samples are not a DataFrame")
+        places = {column: i for i, column in enumerate(self.columns)}
+        if len(places) < len(self.columns):
+            raise ValueError("the DataFrame has columns of the same name: rename them to select by name")
+        missing = [column for column in names if column not in places]
+        if missing:
+            raise ValueError(f"{region} names the column {missing[0]!r}; there are {', '.join(self.columns[:10])}")
+        return np.array([places[column] for column in names], dtype=np.int64)
+
+    def label(self, index: int) -> str:
+        """Name one value of a sample for a message: its column, or its place in the sample shape."""
+        if self.columns is not None:
+            return self.columns[index]
+        if len(self.shape) == 1:
+            return str(index)
+        return "(" + ", ".join(str(int(i)) for i in np.unravel_index(index, self.shape)) + ")"
+
+
+def as_array(samples: Any) -> NDArray[Any]:
+    """Turn a DataFrame, torch tensor, nested lists or array-like into a numpy array, without copying if possible."""
+    if type(samples).__module__.partition(".")[0] == "torch" and hasattr(samples, "detach"):
+        tensor = samples.detach().cpu()
+        if "bfloat16" in str(tensor.dtype):
+            tensor = tensor.float()  # numpy has no bfloat16
+        return np.asarray(tensor.resolve_conj().resolve_neg().numpy())
+    try:
+        return np.asarray(samples)
+    except ValueError as error:
+        raise TypeError(f"samples must be a rectangular array of numbers: {error}") from None
+
+
+def numeric(array: NDArray[Any]) -> NDArray[np.floating]:
+    """Return real numbers as floating point (integers and booleans as float64), or say what is wrong with them."""
+    kind = array.dtype.kind
+    if kind == "f":
+        return array if array.dtype in (np.float32, np.float64) else array.astype(np.float64)
+    if kind in "iub":
+        return array.astype(np.float64)
+    what = {"c": "complex", "O": "object", "U": "string", "S": "string", "T": "string", "M": "date", "m": "duration"}
+    raise TypeError(f"samples must be real numbers, got {what.get(kind, 'unknown')} values (dtype {array.dtype})")
+
+
+def column_warnings(samples: Samples, regions: dict[str, IntArray]) -> list[str]:
+    """Name the constant and the duplicated columns among some regions: they are handled, and the user should know."""
+    warnings = []
+    everything = np.concatenate(list(regions.values()))
+    values = samples.values
+    low, high = values.min(axis=0), values.max(axis=0)
+    constant = low == high
+    for name, indices in regions.items():
+        blank = indices[constant[indices]]
+        if len(blank) and name == "A" and len(blank) == len(indices):
+            warnings.append("A is constant: the CMI is 0, whatever the estimator reads")
+        elif len(blank):
+            where = _listed([samples.label(i) for i in blank])
+            warnings.append(f"{len(blank)} of {len(indices)} columns of {name} are constant and tell nothing: {where}")
+    varying = everything[~constant[everything]]
+    pairs = _duplicates(values, varying)
+    if pairs:
+        where = _listed([f"{samples.label(j)} = {samples.label(i)}" for i, j in pairs])
+        warnings.append(f"{len(pairs)} columns repeat another one exactly: {where}")
+    return warnings
+
+
+def _duplicates(values: NDArray[np.floating], columns: IntArray) -> list[tuple[int, int]]:
+    """Pairs (first, copy) of equal columns; sorted sums find the candidates, comparison decides."""
+    sums = values.sum(axis=0, dtype=np.float64)
+    groups: dict[tuple[float, float, float], list[int]] = {}
+    pairs = []
+    for column in columns:
+        key = (float(sums[column]), float(values[0, column]), float(values[-1, column]))
+        for first in groups.setdefault(key, []):
+            if np.array_equal(values[:, first], values[:, column]):
+                pairs.append((first, int(column)))
+                break
+        else:
+            groups[key].append(int(column))
+    return pairs
+
+
+def _listed(labels: list[str]) -> str:
+    return ", ".join(labels[:4]) + (", ..." if len(labels) > 4 else "")
+
+
+def _is_frame(samples: Any) -> bool:
+    return type(samples).__module__.partition(".")[0] == "pandas" and hasattr(samples, "columns")
+
+
+def _check_frame(frame: pd.DataFrame) -> None:
+    for column, dtype in zip(frame.columns, frame.dtypes, strict=True):
+        if getattr(dtype, "kind", "O") not in "fiub":
+            raise TypeError(f"column {column!r} holds {dtype} values: samples must be real numbers")
+
+
+def _check_finite(array: NDArray[np.floating]) -> None:
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(array.sum(dtype=np.float64)):
+            return  # a sum over NaN or infinity is never finite
+    finite = np.isfinite(array)
+    bad = int(array.size - np.count_nonzero(finite))
+    if bad == 0:
+        return  # the sum itself overflowed
+    nans = int(np.count_nonzero(np.isnan(array)))
+    what = " and ".join(
+        f"{count} {word}" for count, word in ((nans, "NaN"), (bad - nans, "infinite")) if count
+    )
+    first = np.unravel_index(int(np.argmin(finite)), array.shape)
+    place = ", ".join(str(int(i)) for i in first[1:])
+    raise ValueError(
+        f"samples contain {what} values, the first in sample {int(first[0])} at index ({place}): remove those "
+        "samples or fill the values"
+    )

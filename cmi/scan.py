@@ -1,0 +1,259 @@
+"""Scans: the CMI over noise levels and buffer widths.
+
+A *cell* is one noise level with all widths.  Methods that know the noise are fitted to the clean samples once
+and answer for every level; for the others each cell draws its noise from its own generator, keyed by the seed
+and the level itself, so that a value does not depend on the other levels, on their order or on the workers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cmi.data.sample_set import SampleSet, to_unit_range
+from cmi.estimate import CMIProfile, assemble
+from cmi.methods import FittedNoise, find_method, one_blas_thread, serial
+from cmi.noise import Noise, noise_schedule
+from cmi.regions import Partition
+from cmi.result import PhaseScan
+from cmi.samples import Samples, as_array, column_warnings
+
+__all__ = ["Progress", "ScanInterrupted", "phase_scan"]
+
+Progress = Callable[[int, int], None]
+
+
+class ScanInterrupted(KeyboardInterrupt):
+    """A scan was interrupted; ``partial`` is the `PhaseScan` of the levels that were finished."""
+
+    def __init__(self, partial: PhaseScan) -> None:
+        super().__init__("the scan was interrupted")
+        self.partial = partial
+
+
+def phase_scan(
+    x0: Any,
+    *,
+    levels: Iterable[float],
+    widths: Iterable[int] | None = None,
+    noise: str | Noise = "interpolation",
+    method: str = "gaussian",
+    center: Sequence[int] | int | None = None,
+    radius: int = 0,
+    reach: int | None = None,
+    channel_axis: int | None = None,
+    seed: int = 0,
+    executor: Executor | None = None,
+    progress: Progress | None = None,
+    resume: PhaseScan | None = None,
+    **options: Any,
+) -> PhaseScan:
+    """Estimate I(A:C|B_r) of the noised data for every noise level and buffer width.
+
+    Parameters
+    ----------
+    x0 : (n, *shape) array, DataFrame, torch tensor, or a `SampleSet` from `open_dataset`
+        Clean samples. Integer grey levels are scaled to [0, 1], since the noise has the unit of the data.
+    levels : iterable of float
+        Times t of the noise schedule, in [0, 1].
+    widths : iterable of int, optional
+        Buffer widths r; default 0, 1, ... as far as something is left for C.
+    noise : str or Noise
+        "interpolation" (alpha = 1 - t, sigma = t, as in the paper), "vp-linear", "vp-cosine", "ve", or a schedule.
+    method : str
+        "gaussian" (default), "copula" or "ksg"; see `cmi.methods.METHODS`.
+    center, radius, reach, channel_axis
+        Of A and its shells, as in `Partition.centered`; the channel axis of a `SampleSet` is known.
+    seed : int
+        Of the sampled noise.
+    executor : concurrent.futures.Executor, optional
+        Runs the cells (processes, threads, dask, loky, ...); None (default): one after the other, each on all
+        cores. The result is the same to the last bit.
+    progress : callable, optional
+        Called as ``progress(done, total)`` after every cell.
+    resume : PhaseScan, optional
+        An earlier scan with the same configuration: its finished levels are taken over.
+    **options
+        Of the method.
+
+    Returns
+    -------
+    PhaseScan
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `open_dataset`, `Partition.centered` and `estimate_cmi`; for levels outside the schedule; for a
+        scan to resume that differs in data or configuration.
+    ScanInterrupted
+        On Ctrl-C, with the finished levels.
+
+    Examples
+    --------
+    >>> from cmi import open_dataset, phase_scan
+    >>> scan = phase_scan(open_dataset("digits"), levels=[0.2, 0.5, 1.0], widths=[1, 2, 3])
+    >>> scan.dataset.cmi.shape
+    (3, 3)
+
+    References
+    ----------
+    Hu, Liu, Zhang, Gao, "Local Diffusion Models and Phases of Data Distributions", arXiv:2508.06614.
+    """
+    samples, notes, about = _unpack(x0)
+    if channel_axis is None and isinstance(x0, SampleSet):
+        channel_axis = x0.channel_axis
+    schedule = noise_schedule(noise)
+    times = _levels(levels, schedule)
+    chosen = find_method(method, options)
+    partition = Partition.centered(
+        samples.shape, center=center, radius=radius, widths=widths, reach=reach, channel_axis=channel_axis
+    )
+    x = np.ascontiguousarray(samples.values[:, partition.columns])
+    config = {
+        "data": {**about, "n_samples": len(x), "shape": list(samples.shape), "sha256": _digest(x)},
+        "noise": schedule.to_dict(),
+        "method": method,
+        "options": {**chosen.options, **options},
+        "center": None if center is None else np.atleast_1d(center).tolist(),
+        "radius": int(radius),
+        "reach": None if reach is None else int(reach),
+        "channel_axis": channel_axis,
+        "widths": list(partition.widths),
+        "seed": int(seed),
+        "version": version("phase-scan"),
+    }
+    outer = {"A": partition.A, "the image around A": np.concatenate(partition.shells)}
+    scan = PhaseScan.empty(times, schedule, partition, config, (*notes, *column_warnings(samples, outer)))
+    del samples
+    todo = [float(t) for t in times]
+    if resume is not None:
+        todo = scan.take_over(resume)
+    total = len(times)
+    try:
+        with one_blas_thread():
+            fitted = None if chosen.fit is None else chosen.fit(x, partition.sizes, **options)
+            cell = _Cell(method, options, schedule, partition, int(seed), fitted)
+            for done, (t, result) in enumerate(_run(cell, x, todo, executor), start=total - len(todo) + 1):
+                scan.put(t, result)
+                if progress is not None:
+                    progress(done, total)
+    except KeyboardInterrupt:
+        raise ScanInterrupted(scan) from None
+    return scan
+
+
+@dataclass(frozen=True, eq=False)
+class _Cell:
+    """One noise level, all widths: what a worker computes."""
+
+    method: str
+    options: dict[str, Any]
+    schedule: Noise
+    partition: Partition
+    seed: int
+    fitted: FittedNoise | None
+
+    def __call__(self, x: NDArray[np.floating], t: float) -> CMIProfile:
+        if self.fitted is not None:
+            result = self.fitted.profile(x, snr=float(self.schedule.snr(t)))
+        else:
+            # The level's own bits are the key: adding or removing other levels changes nothing here.
+            key = np.float64(t + 0.0).view(np.uint64)
+            words = (int(key) >> 32, int(key) & 0xFFFFFFFF)
+            rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=words))
+            noisy = self.schedule.forward(x, t, rng)
+            result = find_method(self.method, self.options).profile(noisy, self.partition.sizes, **self.options)
+        return assemble(result, self.partition, method=self.method, warnings=result.notes)
+
+
+def _run(
+    cell: _Cell, x: NDArray[np.floating], levels: list[float], executor: Executor | None
+) -> Iterator[tuple[float, CMIProfile]]:
+    """Yield (level, profile) as the cells are finished."""
+    if executor is None:
+        for t in levels:
+            yield t, cell(x, t)
+        return
+    with _shared(x, executor) as source:
+        in_threads = isinstance(executor, ThreadPoolExecutor)
+        futures: dict[Future[CMIProfile], float] = {
+            executor.submit(_in_thread if in_threads else _in_process, cell, source, t): t for t in levels
+        }
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        finally:
+            for future in futures:
+                future.cancel()
+
+
+def _in_thread(cell: _Cell, source: _Source, t: float) -> CMIProfile:
+    with serial():
+        return cell(source.load(), t)
+
+
+def _in_process(cell: _Cell, source: _Source, t: float) -> CMIProfile:
+    with serial(), one_blas_thread():
+        return cell(source.load(), t)
+
+
+@dataclass(frozen=True, eq=False)
+class _Source:
+    """The samples on their way to workers: the array itself, or the file that processes of this machine map."""
+
+    array: NDArray[np.floating] | None = field(default=None)
+    path: Path | None = None
+
+    def load(self) -> NDArray[np.floating]:
+        if self.path is None:
+            assert self.array is not None  # noqa: S101
+            return self.array
+        mapped: NDArray[np.floating] = np.load(self.path, mmap_mode="r", allow_pickle=False)
+        return mapped
+
+
+@contextmanager
+def _shared(x: NDArray[np.floating], executor: Executor) -> Iterator[_Source]:
+    if not isinstance(executor, ProcessPoolExecutor):
+        yield _Source(array=x)  # threads share memory; unknown executors may run on other machines
+        return
+    with tempfile.TemporaryDirectory(prefix="phase-scan-") as folder:
+        path = Path(folder) / "samples.npy"
+        np.save(path, x, allow_pickle=False)
+        yield _Source(path=path)
+
+
+def _unpack(x0: Any) -> tuple[Samples, tuple[str, ...], dict[str, Any]]:
+    if isinstance(x0, SampleSet):
+        about = {"name": x0.name, "format": x0.format, "total": x0.total, "crop": x0.crop}
+        return Samples.of(x0.samples), x0.notes, about
+    is_frame = hasattr(x0, "columns") and hasattr(x0, "dtypes")
+    if not is_frame:
+        x0, scaling = to_unit_range(as_array(x0))
+    samples = Samples.of(x0)
+    return samples, (scaling,) if not is_frame and scaling else (), {"name": "array", "format": "memory"}
+
+
+def _levels(levels: Iterable[float], schedule: Noise) -> NDArray[np.float64]:
+    times = np.atleast_1d(np.asarray(list(levels) if not np.isscalar(levels) else [levels], dtype=np.float64))
+    if times.ndim != 1 or len(times) == 0:
+        raise ValueError("levels are empty: give at least one time t in [0, 1]")
+    schedule.snr(times)  # raises for levels outside the schedule
+    times = np.sort(times)
+    if (np.diff(times) == 0.0).any():
+        raise ValueError(f"levels repeat {times[:-1][np.diff(times) == 0.0][0]:g}")
+    return times
+
+
+def _digest(x: NDArray[np.floating]) -> str:
+    return hashlib.sha256(memoryview(x).cast("B")).hexdigest()

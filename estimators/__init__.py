@@ -1,0 +1,20 @@
+"""Estimators of conditional mutual information as pure functions on arrays.
+
+They know no images, no noise schedules and no files, and never import `cmi`.  Every estimator is a *profile*
+(`estimators.profile`): samples with columns in the order A, S_1, ..., S_m in, one value per buffer width out.
+"""
+
+from estimators.copula import copula_profile, normal_scores
+from estimators.gaussian import GaussianMoments, fit_gaussian, gaussian_profile
+from estimators.ksg import ksg_profile
+from estimators.profile import Profile
+
+__all__ = [
+    "GaussianMoments",
+    "Profile",
+    "copula_profile",
+    "fit_gaussian",
+    "gaussian_profile",
+    "ksg_profile",
+    "normal_scores",
+]

@@ -1,0 +1,121 @@
+"""A profile: the conditional mutual information of nested buffers, all widths at once.
+
+Every estimator takes the samples as one array ``x`` of shape ``(n, d)`` whose columns stand in the order
+A, S_1, ..., S_m, and ``sizes = (|A|, |S_1|, ..., |S_m|)``.  *Cut* ``i`` (1 <= i < m) splits the shells into
+the buffer B = S_1..S_i and the rest C = S_{i+1}..S_m, so one call answers for m - 1 buffers.  A shell may be
+empty: ``sizes = (|A|, 0, |C|)`` is plain mutual information.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+
+__all__ = ["BoolArray", "FloatArray", "IntArray", "Profile", "check_layout", "constant_columns"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Profile:
+    """What an estimator returns for the m - 1 cuts of m shells, in nats.
+
+    Parameters
+    ----------
+    value : (cuts,) array
+        Estimates of I(A:C|B), never clipped.
+    local : (cuts, n) array
+        One value per sample whose mean over samples is `value`; for an average over samples its spread gives
+        the standard error, for an estimator fitted to the data it is the first-order influence of a sample.
+    bias : (cuts,) array
+        The finite-sample bias that was estimated and already subtracted from `value` (0: none was).
+    notes : tuple of str
+        What a reader of the numbers has to know: dropped columns, ties, deterministic dependence.
+    variance_factor : float
+        Variance of `value` over that of a mean of n independent local values: above 1 where these share data.
+    """
+
+    value: FloatArray
+    local: FloatArray
+    bias: FloatArray
+    notes: tuple[str, ...] = ()
+    variance_factor: float = 1.0
+
+    def covariance(self) -> FloatArray:
+        """Return the (cuts, cuts) covariance of the errors of `value`; not finite where a value is not.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> Profile(np.ones(1), np.array([[0.0, 1.0, 2.0]]), np.zeros(1)).covariance().round(3).tolist()
+        [[0.333]]
+        """
+        cuts, n = self.local.shape
+        result = np.full((cuts, cuts), np.nan)
+        known = np.isfinite(self.value)
+        centred = self.local[known] - self.local[known].mean(axis=1, keepdims=True)
+        result[np.ix_(known, known)] = self.variance_factor * (centred @ centred.T) / (n - 1) / n
+        return result
+
+
+def check_layout(x: NDArray[np.floating], sizes: Sequence[int]) -> IntArray:
+    """Check samples against their layout and return the column offsets.
+
+    Parameters
+    ----------
+    x : (n, d) float array
+    sizes : sequence of int
+        Number of columns of A and of every shell; at least A and two shells.
+
+    Returns
+    -------
+    (len(sizes) + 1,) int array
+        ``offsets[j]:offsets[j + 1]`` are the columns of part j; part 0 is A.
+
+    Raises
+    ------
+    TypeError
+        If x is not a real floating-point array.
+    ValueError
+        If x is not two-dimensional, not finite, or does not have ``sum(sizes)`` columns; if A or the last
+        shell is empty.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> check_layout(np.zeros((5, 4)), (1, 2, 1)).tolist()
+    [0, 1, 3, 4]
+    """
+    if not isinstance(x, np.ndarray) or not np.issubdtype(x.dtype, np.floating):
+        raise TypeError(f"samples must be a floating-point array, got {getattr(x, 'dtype', type(x).__name__)}")
+    if x.ndim != 2:
+        raise ValueError(f"samples must have shape (n, d), got {x.shape}")
+    parts = np.asarray(sizes, dtype=np.int64)
+    if parts.ndim != 1 or len(parts) < 3 or parts.min() < 0:
+        raise ValueError(f"sizes must list A and at least two shells, got {tuple(sizes)}")
+    if parts[0] == 0 or parts[-1] == 0:
+        raise ValueError(f"A and the last shell must not be empty, got sizes {tuple(sizes)}")
+    if parts.sum() != x.shape[1]:
+        raise ValueError(f"sizes {tuple(sizes)} add up to {parts.sum()}, but samples have {x.shape[1]} columns")
+    if not np.isfinite(x.sum(dtype=np.float64)) and not np.isfinite(x).all():
+        raise ValueError("samples contain NaN or infinity")
+    offsets = np.zeros(len(parts) + 1, dtype=np.int64)
+    np.cumsum(parts, out=offsets[1:])
+    return offsets
+
+
+def constant_columns(x: NDArray[np.floating]) -> BoolArray:
+    """Return which columns of x hold one value only, as a (d,) boolean array.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> constant_columns(np.array([[0.0, 1.0], [0.0, 2.0]])).tolist()
+    [True, False]
+    """
+    return np.asarray(x.max(axis=0) == x.min(axis=0))
