@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 try:
     from estimators.copula import copula_profile
     from estimators.gaussian import fit_gaussian, gaussian_profile
-    from estimators.ksg import ksg_profile
+    from estimators.ksg import ksg_profile, tied_share
     from estimators.profile import Profile
     from estimators.threads import one_blas_thread, serial
 except ImportError as error:
@@ -27,7 +27,7 @@ except ImportError as error:
         "folder, or start Python somewhere else"
     ) from error
 
-__all__ = ["METHODS", "FittedNoise", "Method", "Profile", "find_method", "one_blas_thread", "serial"]
+__all__ = ["METHODS", "FittedNoise", "Method", "Profile", "find_method", "one_blas_thread", "serial", "tied_share"]
 
 
 class FittedNoise(Protocol):

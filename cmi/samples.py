@@ -141,7 +141,7 @@ def column_warnings(samples: Samples, regions: dict[str, IntArray]) -> list[str]
     low, high = values.min(axis=0), values.max(axis=0)
     constant = low == high
     for name, indices in regions.items():
-        blank = indices[constant[indices]]
+        blank = np.sort(indices[constant[indices]])
         if len(blank) and name == "A" and len(blank) == len(indices):
             warnings.append("A is constant: the CMI is 0, whatever the estimator reads")
         elif len(blank):

@@ -103,12 +103,13 @@ def fit_gaussian(
     if n < 3:
         raise ValueError(f"a covariance needs at least 3 samples, got {n}")
     active = ~constant_columns(x)
-    mean = sum((block.sum(axis=0) for block in _blocks(x, active)), np.zeros(int(active.sum()))) / n
+    # Over all columns: choosing the active ones in every block would cost more than the few that are constant.
+    mean = sum((block.sum(axis=0) for block in _blocks(x)), np.zeros(x.shape[1])) / n
     covariance = np.zeros((len(mean), len(mean)))
-    for block in _blocks(x, active):
+    for block in _blocks(x):
         block -= mean
         covariance += block.T @ block
-    covariance /= n - 1
+    covariance = covariance[np.ix_(active, active)] / (n - 1)
     amount = _shrinkage_amount(x, active, shrinkage)
     if amount > 0.0:
         level = float(np.trace(covariance)) / len(covariance)
@@ -131,7 +132,8 @@ class GaussianMoments:
     active : (d,) bool array
     ends : (m + 2,) int array
         Offsets of A and the shells among the active columns.
-    mean, covariance : (active,) and (active, active) arrays
+    mean : (d,) array
+    covariance : (active, active) array
         Divisor n - 1; shrunk where asked for.
     shrinkage : float
         The amount that was applied, 0 for none.
@@ -226,10 +228,11 @@ class GaussianMoments:
         share of it being the same for all.
         """
         n_weights, n_active, n_targets = weights.shape
-        flat = weights.transpose(1, 0, 2).reshape(n_active, -1)
+        flat = np.zeros((len(self.active), n_weights * n_targets))
+        flat[self.active] = weights.transpose(1, 0, 2).reshape(n_active, -1)
         squares = np.empty((n_weights, self.n))
         start = 0
-        for block in _blocks(x, self.active):
+        for block in _blocks(x):
             block -= self.mean
             residual = (block @ flat).reshape(len(block), n_weights, n_targets)
             squares[:, start : start + len(block)] = np.square(residual).sum(axis=2).T
@@ -328,10 +331,10 @@ class _Conditioning:
         return value, weights
 
 
-def _blocks(x: NDArray[np.floating], active: BoolArray) -> Iterator[FloatArray]:
-    """Rows of the active columns in float64, a bounded number at a time, each block a fresh array."""
+def _blocks(x: NDArray[np.floating]) -> Iterator[FloatArray]:
+    """Rows in float64, a bounded number at a time, each block a fresh array."""
     for start in range(0, len(x), _BLOCK):
-        yield np.array(x[start : start + _BLOCK, active], dtype=np.float64, order="C")
+        yield x[start : start + _BLOCK].astype(np.float64, order="C")
 
 
 def _shrinkage_amount(x: NDArray[np.floating], active: BoolArray, shrinkage: Shrinkage) -> float:

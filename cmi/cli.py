@@ -1,0 +1,354 @@
+"""The command line: phase-scan run, show, plot and info.
+
+Heavy imports happen inside the commands, so that help texts and mistyped options answer at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    from rich.console import Console
+
+    from cmi.data import SampleSet
+    from cmi.result import PhaseScan
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="phase-scan",
+    help="At which noise levels is denoising a local problem, how local, and where is it not?",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    add_completion=False,
+)
+
+_DATA_HELP = (
+    "A data file (.npy .npz .h5 .zarr .pt .csv .parquet, IDX as MNIST names them), a folder of images, or the name "
+    "of the embedded data set: digits."
+)
+Data = Annotated[str, typer.Argument(help=_DATA_HELP, show_default=False)]
+ScanFile = Annotated[Path, typer.Argument(help="A scan file that run wrote.", show_default=False)]
+Key = Annotated[
+    str | None,
+    typer.Option(help="Which array of a .npz, .h5, .zarr or .pt file; for tables the columns, as a,b,c.", show_default=False),
+]
+Limit = Annotated[int | None, typer.Option(help="Use the first so many samples only.", show_default=False)]
+Crop = Annotated[
+    str | None,
+    typer.Option(help="Keep start:stop of every axis, as in 1:,1: to cut the first row and column.", show_default=False),
+]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace output files that exist.")]
+
+
+@app.command()
+def run(
+    data: Annotated[str, typer.Argument(help=_DATA_HELP)] = "digits",
+    method: Annotated[str, typer.Option(help="Estimator: gaussian, copula or ksg.")] = "gaussian",
+    levels: Annotated[str, typer.Option(help="Noise levels t, start:stop:count with both ends included.")] = "0:1:11",
+    widths: Annotated[
+        str | None,
+        typer.Option(help="Buffer widths r, first:last with both included.  [default: all that fit]", show_default=False),
+    ] = None,
+    noise: Annotated[
+        str, typer.Option(help="Noise schedule: interpolation, vp-linear, vp-cosine or ve.")
+    ] = "interpolation",
+    center: Annotated[
+        str | None,
+        typer.Option(help="Pixel at the centre of A, as row,column from 0.  [default: the middle]", show_default=False),
+    ] = None,
+    radius: Annotated[int, typer.Option(help="A is a square of side 2 radius + 1.")] = 0,
+    reach: Annotated[
+        int | None,
+        typer.Option(help="Largest distance from A that C takes in.  [default: the whole sample]", show_default=False),
+    ] = None,
+    crop: Crop = None,
+    channel_axis: Annotated[
+        int | None,
+        typer.Option(help="Axis of a sample that holds channels.  [default: guessed, and said]", show_default=False),
+    ] = None,
+    key: Key = None,
+    limit: Limit = None,
+    seed: Annotated[int, typer.Option(help="Seed of the sampled noise.")] = 0,
+    k: Annotated[int | None, typer.Option("--k", help="Neighbours, for ksg.  [default: 5]", show_default=False)] = None,
+    workers: Annotated[
+        int, typer.Option(help="Processes. The result does not depend on it; with 1, methods thread by themselves.")
+    ] = 1,
+    out: Annotated[
+        Path | None, typer.Option(help="Write the scan to this netCDF file.", show_default=False)
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw the scan into this picture (.png, .pdf, .svg).", show_default=False)
+    ] = None,
+    overwrite: Overwrite = False,
+    resume: Annotated[
+        Path | None, typer.Option(help="Take over the finished levels of this scan file.", show_default=False)
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Scan a data set: CMI map, Markov length, verdict."""
+    with _errors(debug):
+        from cmi.output import check_output
+
+        times, buffers = _levels(levels), _widths(widths)
+        if workers < 1:
+            raise ValueError(f"--workers must be at least 1, got {workers}")
+        if k is not None and method != "ksg":
+            raise ValueError(f"--k is for --method ksg, not {method}")
+        for target in (out, plot):
+            if target is not None:
+                check_output(target, overwrite=overwrite)
+        if plot is not None:
+            from cmi.plot import check_picture
+
+            check_picture(plot)
+
+        from cmi.result import PhaseScan
+        from cmi.scan import ScanInterrupted
+
+        earlier = None if resume is None else PhaseScan.load(resume)
+        samples = _open(data, key, limit, crop)
+        options: dict[str, Any] = {} if k is None else {"k": k}
+        try:
+            scan = _scan_with_bar(
+                samples,
+                workers,
+                levels=times,
+                widths=buffers,
+                noise=noise,
+                method=method,
+                center=_center(center),
+                radius=radius,
+                reach=reach,
+                channel_axis=channel_axis if channel_axis is not None else samples.channel_axis,
+                seed=seed,
+                resume=earlier,
+                **options,
+            )
+        except ScanInterrupted as interrupt:
+            _keep(interrupt.partial, out)
+            raise typer.Exit(130) from None
+        _print_scan(scan)
+        console = _console()
+        if out is not None:
+            scan.save(out, overwrite=overwrite)
+            console.print(f"Wrote {out}", highlight=False)
+        if plot is not None:
+            from cmi.plot import save_plot
+
+            save_plot(scan, plot, overwrite=overwrite)
+            console.print(f"Wrote {plot}", highlight=False)
+        if out is None:
+            console.print("Nothing was saved: give --out FILE.nc to keep the scan.", highlight=False)
+
+
+@app.command()
+def show(file: ScanFile, debug: Debug = False) -> None:
+    """Print a saved scan as tables."""
+    with _errors(debug):
+        from cmi.result import PhaseScan
+
+        _print_scan(PhaseScan.load(file))
+
+
+@app.command()
+def plot(
+    file: ScanFile,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The picture (.png, .pdf, .svg).  [default: the scan's name with .png]", show_default=False),
+    ] = None,
+    overwrite: Overwrite = False,
+    debug: Debug = False,
+) -> None:
+    """Draw a saved scan into a picture."""
+    with _errors(debug):
+        from cmi.plot import save_plot
+        from cmi.result import PhaseScan
+
+        scan = PhaseScan.load(file)
+        target = file.with_suffix(".png") if out is None else out
+        save_plot(scan, target, overwrite=overwrite)
+        _console().print(f"Wrote {target}", highlight=False)
+
+
+@app.command()
+def info(data: Data, key: Key = None, limit: Limit = None, crop: Crop = None, debug: Debug = False) -> None:
+    """Describe a data set and say which method fits."""
+    with _errors(debug):
+        from cmi.report import data_report
+
+        _console().print(data_report(_open(data, key, limit, crop)))
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+def _open(data: str, key: str | None, limit: int | None, crop: str | None) -> SampleSet:
+    from cmi.data import open_dataset
+
+    samples = open_dataset(data, key=key, limit=limit)
+    return samples if crop is None else samples.cropped(crop)
+
+
+def _console(*, stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    console = Console(stderr=stderr, soft_wrap=True)
+    if not console.is_terminal:
+        # Pipes and files have no width: take the room that a wide table needs instead of folding it.
+        console = Console(stderr=stderr, soft_wrap=True, width=160)
+    return console
+
+
+def _print_scan(scan: PhaseScan) -> None:
+    from cmi.report import scan_report
+
+    console = _console()
+    console.print(scan_report(scan, console.width))
+
+
+def _scan_with_bar(samples: SampleSet, workers: int, **arguments: Any) -> PhaseScan:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    from cmi.scan import phase_scan
+
+    columns = (
+        TextColumn("noise levels"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=_console(stderr=True), transient=True) as bar, _workers(workers) as executor:
+        task = bar.add_task("scan", total=len(arguments["levels"]))
+        return phase_scan(
+            samples,
+            executor=executor,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            **arguments,
+        )
+
+
+@contextmanager
+def _workers(count: int) -> Iterator[Executor | None]:
+    """Yield a pool of processes, or None for one; on an interrupt the processes are ended, not waited for."""
+    if count == 1:
+        yield None
+        return
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+
+    pool = ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"), initializer=_ignore_interrupts)
+    try:
+        yield pool
+    except BaseException:
+        for child in multiprocessing.active_children():
+            child.terminate()
+        pool.shutdown(wait=True, cancel_futures=True)
+        raise
+    pool.shutdown()
+
+
+def _ignore_interrupts() -> None:
+    """Leave Ctrl-C to the parent, which keeps what is finished and ends the workers."""
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _keep(partial: PhaseScan, out: Path | None) -> None:
+    """Save an interrupted scan beside its target, under a name that overwrites nothing, and say so."""
+    finished, total = int(partial.dataset.finished.sum()), partial.dataset.sizes["t"]
+    console = _console(stderr=True)
+    if out is None or finished == 0:
+        why = "nothing was finished" if finished == 0 else "there is no --out to keep it in"
+        console.print(f"Interrupted with {finished} of {total} levels finished; {why}.", highlight=False)
+        return
+    number = 0
+    while (target := out.with_name(f"{out.stem}.partial{number or ''}{out.suffix}")).exists():
+        number += 1
+    partial.save(target)
+    console.print(
+        f"Interrupted with {finished} of {total} levels finished, kept in {target}; run the same command with "
+        f"--resume {target} to go on.",
+        highlight=False,
+    )
+
+
+def _levels(text: str) -> list[float]:
+    import numpy as np
+
+    parts = text.split(":")
+    try:
+        if len(parts) == 1:
+            return [float(part) for part in text.split(",")]
+        start, stop, count = float(parts[0]), float(parts[1]), int(parts[2])
+        if len(parts) > 3 or count < 1:
+            raise ValueError
+    except (ValueError, IndexError):
+        raise ValueError(f"--levels takes start:stop:count, as in 0:1:11, or a list as in 0.1,0.5; got {text!r}") from None
+    # rounding turns 0.30000000000000004 into the 0.3 that was meant
+    return [float(f"{t:.12g}") for t in np.linspace(start, stop, count)]
+
+
+def _widths(text: str | None) -> range | None:
+    if text is None:
+        return None
+    try:
+        numbers = [int(part) for part in text.split(":")]
+        first, last = numbers if len(numbers) == 2 else (numbers[0], *numbers)[:2] if len(numbers) == 1 else ()
+    except ValueError:
+        raise ValueError(f"--widths takes first:last, as in 1:12, both included; got {text!r}") from None
+    if last < first:
+        raise ValueError(f"--widths takes first:last with first <= last; got {text!r}")
+    return range(first, last + 1)
+
+
+def _center(text: str | None) -> list[int] | None:
+    if text is None:
+        return None
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise ValueError(f"--center takes whole numbers from 0, as in 13,13; got {text!r}") from None
+
+
+@contextmanager
+def _errors(debug: bool) -> Iterator[None]:
+    """Turn exceptions into one line on stderr and an exit code: 1 for an error, 130 for an interrupt."""
+    try:
+        yield
+    except (typer.Exit, typer.Abort):
+        raise
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)  # noqa: T201
+        raise typer.Exit(130) from None
+    except Exception as error:
+        if debug:
+            raise
+        expected = isinstance(error, (ValueError, TypeError, OSError, ImportError, MemoryError))
+        text = " ".join(str(error).split()) or type(error).__name__
+        prefix = "Error" if expected else f"Unexpected {type(error).__name__}"
+        print(f"{prefix}: {text}", file=sys.stderr)  # noqa: T201
+        if not expected:
+            print("This is a bug in phase-scan; --debug shows where.", file=sys.stderr)  # noqa: T201
+        raise typer.Exit(1) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,181 @@
+"""Printed tables of data sets and scans, for the terminal."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from cmi.transition import locate_transition
+
+if TYPE_CHECKING:
+    from cmi.data import SampleSet
+    from cmi.result import PhaseScan
+
+__all__ = ["data_report", "scan_report", "with_error"]
+
+
+def with_error(value: float, error: float) -> str:
+    """Write a value with its error in the last digits: 0.0123(4) is 0.0123 +- 0.0004.
+
+    Examples
+    --------
+    >>> with_error(0.01234, 0.00041), with_error(-0.2, 1.3), with_error(123.4, 12.0)
+    ('0.0123(4)', '-0.2(1.3)', '123(12)')
+    """
+    if not math.isfinite(value):
+        return {math.inf: "inf", -math.inf: "-inf"}.get(value, "-")
+    if not math.isfinite(error) or error <= 0.0:
+        return f"{value:.4g}"
+    digits = 1 - math.floor(math.log10(error))  # two digits of the error where it begins with a 1, else one
+    if f"{error:.1e}"[0] != "1":
+        digits -= 1
+    if digits <= 0:
+        return f"{value:.0f}({error:.0f})"
+    scaled = f"{error:.{digits}f}"
+    shown = scaled if error >= 1.0 else scaled.replace("0.", "").lstrip("0")
+    return f"{value:.{digits}f}({shown})"
+
+
+def scan_report(scan: PhaseScan, width: int) -> RenderableType:
+    """Render the CMI map, xi per level, the verdict and the warnings for a console of that width."""
+    config, data = scan.config, scan.dataset
+    about = config["data"]
+    crop = f", cropped {about['crop']}" if about.get("crop") else ""
+    head = Text.assemble(
+        (about["name"], "bold"),
+        f": {about['n_samples']:,} samples of shape {'x'.join(map(str, about['shape']))}{crop}, method "
+        f"{config['method']}, noise {config['noise']['name']}",
+    )
+    parts: list[RenderableType] = [head, *_map_tables(scan, width), _length_table(scan)]
+    unfinished = int((data.finished.values == 0).sum())
+    if unfinished:
+        parts.append(Text(f"{unfinished} of {data.sizes['t']} levels are not computed.", style="yellow"))
+    verdict = locate_transition(scan)
+    parts.append(Text.assemble(("Verdict: ", "bold"), (verdict.verdict, "bold"), f" - {verdict.message}."))
+    parts.append(_null_check(scan))
+    parts += [Text(f"Note: {text.rstrip('.')}.", style="yellow") for text in scan.warnings]
+    return Group(*parts)
+
+
+def _map_tables(scan: PhaseScan, width: int) -> list[Table]:
+    """The map with errors, split over several tables where the console is narrow."""
+    data = scan.dataset
+    cells = [
+        [
+            _scaled(1e3 * v, 1e3 * e)
+            for v, e in zip(values, errors, strict=True)
+        ]
+        for values, errors in zip(data.cmi.values, data.stderr.values, strict=True)
+    ]
+    wide = [max(len(row[j]) for row in [*cells, [f"r={r}" for r in data.r.values]]) + 2 for j in range(data.sizes["r"])]
+    tables: list[Table] = []
+    start = 0
+    while start < len(wide):
+        stop, room = start, width - 18
+        while stop < len(wide) and (room >= wide[stop] or stop == start):
+            room -= wide[stop]
+            stop += 1
+        table = Table(
+            title="I(A:C|B_r) in 10^-3 nats (error in the last digits)" if start == 0 else None,
+            title_justify="left",
+            box=None,
+            padding=(0, 1),
+            header_style="bold",
+        )
+        table.add_column("t", justify="right")
+        table.add_column("SNR", justify="right")
+        for j in range(start, stop):
+            table.add_column(f"r={data.r.values[j]}", justify="right", no_wrap=True)
+        for i, t in enumerate(data.t.values):
+            significant = data.cmi.values[i] > 2.0 * data.stderr.values[i]
+            row = [Text(cells[i][j], style="" if significant[j] else "dim") for j in range(start, stop)]
+            table.add_row(f"{t:.4g}", f"{data.snr.values[i]:.3g}", *row)
+        tables.append(table)
+        start = stop
+    return tables
+
+
+def _scaled(value: float, error: float) -> str:
+    """Like `with_error`, but short where the error lies below the last digit that a table has room for."""
+    if math.isfinite(value) and math.isfinite(error) and error < 1e-3:
+        return "0" if value == 0.0 else f"{value:.3f}" if abs(value) >= 0.01 else f"{value:.1e}"
+    return with_error(value, error)
+
+
+def _length_table(scan: PhaseScan) -> Table:
+    table = Table(title="Markov length xi in pixels", title_justify="left", box=None, padding=(0, 1), header_style="bold")
+    table.add_column("t", justify="right")
+    table.add_column("xi", justify="right")
+    table.add_column("")
+    for t, length in zip(scan.dataset.t.values, scan.markov_length, strict=True):
+        if length.success:
+            table.add_row(f"{t:.4g}", with_error(length.value, length.stderr), Text(length.message, style="dim"))
+        else:
+            table.add_row(f"{t:.4g}", "-", Text(f"unresolved: {length.message}", style="dim"))
+    return table
+
+
+def _null_check(scan: PhaseScan) -> Text:
+    """What the scan shows where nothing is: without signal the CMI is 0."""
+    data = scan.dataset
+    noise = np.flatnonzero((data.alpha.values == 0.0) & (data.finished.values == 1))
+    if len(noise) == 0:
+        return Text("Null: no level without signal was scanned; add t = 1 to see what the method reads there.")
+    values, errors = data.cmi.values[noise[0]], data.stderr.values[noise[0]]
+    if not errors.any():
+        return Text("Null: at pure noise the CMI is 0 exactly, since this method adds the noise in closed form.")
+    worst = int(np.argmax(np.abs(values) / errors))
+    return Text(
+        f"Null: at pure noise, where the CMI is 0, the scan reads {with_error(values[worst], errors[worst])} nats "
+        f"(r = {data.r.values[worst]}, its farthest from 0 in errors)."
+    )
+
+
+def data_report(data: SampleSet) -> RenderableType:
+    """Render what is known of a data set: shape, range, ties, constant pixels, and which methods fit."""
+    from cmi.methods import METHODS, tied_share
+
+    flat = data.samples.reshape(len(data), -1)
+    low, high = flat.min(axis=0), flat.max(axis=0)
+    constant = low == high
+    tied = tied_share(flat[: 10_000, ~constant])
+    zero = float(np.mean(flat == 0.0))
+    table = Table(box=None, show_header=False, padding=(0, 1))
+    table.add_column(style="bold")
+    table.add_column()
+    total = f" (of {data.total:,} in the file)" if data.total > len(data) else ""
+    table.add_row("data", f"{data.name} ({data.format})")
+    table.add_row("samples", f"{len(data):,}{total}")
+    table.add_row("shape", f"{'x'.join(map(str, data.shape))} = {flat.shape[1]:,} values")
+    if data.channel_axis is not None:
+        table.add_row("channels", f"{data.shape[data.channel_axis]}, on axis {data.channel_axis}")
+    if data.columns is not None:
+        table.add_row("columns", ", ".join(data.columns[:8]) + (", ..." if len(data.columns) > 8 else ""))
+    table.add_row("range", f"{float(low.min()):.4g} to {float(high.max()):.4g}, mean {float(flat.mean()):.4g}")
+    table.add_row("zeros", f"{zero:.1%} of all values")
+    table.add_row("constant", f"{int(constant.sum()):,} of {flat.shape[1]:,} pixels hold one value only")
+    share = float(np.median(tied)) if len(tied) else 1.0
+    table.add_row("ties", f"{share:.1%} of the samples share a pixel's value with another (median over pixels)")
+    for note in data.notes:
+        table.add_row("note", note)
+    table.add_section()
+    for method in METHODS.values():
+        table.add_row(method.name, method.tells)
+    return Group(table, Text.assemble(("Suggested: ", "bold"), _suggestion(data, flat.shape[1], share)))
+
+
+def _suggestion(data: SampleSet, n_columns: int, tied: float) -> str:
+    if n_columns > 20:
+        ties = " (clean data with so many ties are far from its Gaussian copula)" if tied > 0.5 else ""
+        return (
+            f"--method gaussian. {n_columns:,} columns are too many for ksg, which suits regions of a few "
+            f"pixels (small --reach); copula is a second opinion{ties}."
+        )
+    if len(data) > 20_000:
+        return "--method ksg with --limit 20000 for any form of dependence (time grows as n^2), or --method gaussian."
+    return "--method ksg for any form of dependence; --method gaussian to compare."
