@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
+from cmi.checks import whole_number
 from cmi.methods import Profile, find_method
 from cmi.regions import Partition
 from cmi.samples import Region, Samples, column_warnings
@@ -282,7 +283,7 @@ def _profile(
 ) -> CMIProfile:
     if units not in ("nats", "bits"):
         raise ValueError(f'units must be "nats" or "bits", got {units!r}')
-    _ = np.random.SeedSequence(seed)  # a bad seed is an error, used or not
+    whole_number(seed, "seed", least=0)  # a bad seed is an error, used or not
     columns = partition.columns
     if columns.max() >= data.values.shape[1]:
         raise ValueError(

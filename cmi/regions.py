@@ -7,29 +7,17 @@ max-distance r of the square A, C_r the rest (up to `reach`).
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cmi.checks import whole_number
+
 IntArray = NDArray[np.int64]
 
-__all__ = ["Partition", "chebyshev_distance", "whole_number"]
-
-
-def whole_number(value: object, name: str, *, least: int | None = None) -> int:
-    """Return value as an int, or raise a TypeError or ValueError that names it."""
-    try:
-        number = operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        raise TypeError(f"{name} must be a whole number, got {value!r}") from None
-    if isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name} must be a whole number, got {value!r}")
-    if least is not None and number < least:
-        raise ValueError(f"{name} must be at least {least}, got {number}")
-    return number
+__all__ = ["Partition", "chebyshev_distance"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +96,7 @@ class Partition:
             A is all pixels within Chebyshev distance `radius` of the centre: (2 radius + 1)^dims of them.
         widths : iterable of int, optional
             Buffer widths r, counted from the edge of A; 0 is no buffer. Default: 1, 2, ... as far as C is not
-            empty.
+            empty, or 0 alone if one ring is all there is.
         reach : int, optional
             Largest distance from the edge of A that still belongs to C. Default: the whole sample.
         channel_axis : int, optional
@@ -132,12 +120,10 @@ class Partition:
             limit = min(limit, whole_number(reach, "reach", least=1))
         if limit < 1:
             raise ValueError(f"A with radius {radius} fills the whole sample of shape {shape}")
-        wanted = range(1, limit) if widths is None else widths
+        wanted = (range(1, limit) or (0,)) if widths is None else widths
         labels = sorted({whole_number(w, "width", least=0) for w in wanted})
         if not labels:
-            raise ValueError(
-                "no buffer width fits: " + (f"C would be empty beyond distance {limit}" if widths is None else "none given")
-            )
+            raise ValueError("widths are empty: give at least one buffer width")
         if labels[-1] >= limit:
             raise ValueError(
                 f"width {labels[-1]} leaves nothing for C: the farthest pixel {'within reach ' if reach else ''}is at "

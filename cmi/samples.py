@@ -46,6 +46,7 @@ class Samples:
         if _is_frame(samples):
             columns = tuple(str(c) for c in samples.columns)
             _check_frame(samples)
+            samples = samples.to_numpy(dtype=np.float64, na_value=np.nan)
         array = numeric(as_array(samples))
         if array.ndim == 0 or array.size == 0:
             raise ValueError(f"samples are empty: they have shape {array.shape}, need (n, *shape)")

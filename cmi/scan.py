@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cmi.checks import whole_number
 from cmi.data.sample_set import SampleSet, to_unit_range
 from cmi.estimate import CMIProfile, assemble
 from cmi.methods import FittedNoise, find_method, one_blas_thread, serial
@@ -67,7 +68,8 @@ def phase_scan(
     levels : iterable of float
         Times t of the noise schedule, in [0, 1].
     widths : iterable of int, optional
-        Buffer widths r; default 0, 1, ... as far as something is left for C.
+        Buffer widths r; default 1, 2, ... as far as something is left for C. 0 is no buffer: plain mutual
+        information.
     noise : str or Noise
         "interpolation" (alpha = 1 - t, sigma = t, as in the paper), "vp-linear", "vp-cosine", "ve", or a schedule.
     method : str
@@ -112,6 +114,7 @@ def phase_scan(
     samples, notes, about = _unpack(x0)
     if channel_axis is None and isinstance(x0, SampleSet):
         channel_axis = x0.channel_axis
+    seed = whole_number(seed, "seed", least=0)
     schedule = noise_schedule(noise)
     times = _levels(levels, schedule)
     chosen = find_method(method, options)
@@ -129,7 +132,7 @@ def phase_scan(
         "reach": None if reach is None else int(reach),
         "channel_axis": channel_axis,
         "widths": list(partition.widths),
-        "seed": int(seed),
+        "seed": seed,
         "version": version("phase-scan"),
     }
     outer = {"A": partition.A, "the image around A": np.concatenate(partition.shells)}
@@ -142,7 +145,7 @@ def phase_scan(
     try:
         with one_blas_thread():
             fitted = None if chosen.fit is None else chosen.fit(x, partition.sizes, **options)
-            cell = _Cell(method, options, schedule, partition, int(seed), fitted)
+            cell = _Cell(method, options, schedule, partition, seed, fitted)
             for done, (t, result) in enumerate(_run(cell, x, todo, executor), start=total - len(todo) + 1):
                 scan.put(t, result)
                 if progress is not None:

@@ -199,10 +199,10 @@ class GaussianMoments:
             nan = np.full(cuts, np.nan)
             return Profile(nan, np.full((cuts, self.n), np.nan), nan.copy(), tuple(notes))
         notes += chain.notes(clean=ridge == 0.0)
-        value, weights = chain.evaluate()
+        value, weights, free = chain.evaluate()
         bias = np.zeros(cuts)
         if self.correct_bias and self.shrinkage == 0.0:
-            bias = self._bias(snr, chain)
+            bias = self._bias(snr, chain.steps, free)
             if np.isnan(bias).any():
                 notes.append(
                     f"at SNR {snr:.3g} the noise is too weak for {self.n} samples to determine the covariance of "
@@ -210,15 +210,16 @@ class GaussianMoments:
                 )
         return Profile(value - bias, self._local(x, weights, value - bias), bias, tuple(notes))
 
-    def _bias(self, snr: float, chain: _Conditioning) -> FloatArray:
+    def _bias(self, snr: float, steps: IntArray, free: IntArray) -> FloatArray:
+        """Bias of 1/2 log det Var(A|B) - 1/2 log det Var(A|BC), from the numbers of columns or the spectra."""
         nu = self.n - 1
         if np.isinf(snr):
-            of_log_var = np.array([digamma_bias(len(chain.targets), k, nu) for k in chain.steps])
-        else:
-            of_log_var = np.array(
-                [log_det_bias(joint, snr, nu) - log_det_bias(given, snr, nu) for given, joint in self.spectra]
-            )
-        return 0.5 * (of_log_var[:-1] - of_log_var[-1])
+            pairs = zip(free, steps[:-1], strict=True)
+            return 0.5 * np.array([digamma_bias(q, k, nu) - digamma_bias(q, steps[-1], nu) for q, k in pairs])
+        of_log_det = np.array(
+            [log_det_bias(joint, snr, nu) - log_det_bias(given, snr, nu) for given, joint in self.spectra]
+        )
+        return 0.5 * (of_log_det[:-1] - of_log_det[-1])
 
     def _local(self, x: NDArray[np.floating], weights: FloatArray, value: FloatArray) -> FloatArray:
         """Log-density ratios up to a constant per cut, shifted so that their mean is the value.
@@ -299,10 +300,14 @@ class _Conditioning:
         shares, directions = eigh(variance, self.prior)
         return shares < DETERMINED, directions
 
-    def evaluate(self) -> tuple[FloatArray, FloatArray]:
-        """Plug-in CMI (cuts,) and the weights (cuts + 1, active, |A|) of the whitened residuals."""
+    def evaluate(self) -> tuple[FloatArray, FloatArray, IntArray]:
+        """Plug-in CMI (cuts,), weights (cuts + 1, active, |A|) of the whitened residuals, free directions (cuts,).
+
+        The directions of A that B determines are left out of both determinants; the others are free.
+        """
         n_targets = len(self.targets)
         value = np.zeros(len(self.steps) - 1)
+        free = np.zeros(len(self.steps) - 1, dtype=np.int64)
         weights = np.zeros((len(self.steps), self.n_active, n_targets))
         gone_last, basis_last = self._determined(self.last)
         for i, k in enumerate(self.steps):
@@ -318,6 +323,7 @@ class _Conditioning:
             if basis.shape[1] == 0:
                 continue
             if i < len(value):
+                free[i] = basis.shape[1]
                 half = cholesky(basis.T @ self.last @ basis, lower=True)
                 gain = solve_triangular(half, basis.T @ tail, lower=True)
                 value[i] = 0.5 * np.log1p(np.maximum(eigvalsh(gain @ gain.T), 0.0)).sum()
@@ -328,7 +334,7 @@ class _Conditioning:
             )
             weights[i][np.ix_(self.targets, range(basis.shape[1]))] = whiten
             weights[i][np.ix_(self.kept[:k], range(basis.shape[1]))] = -slopes @ whiten
-        return value, weights
+        return value, weights, free
 
 
 def _blocks(x: NDArray[np.floating]) -> Iterator[FloatArray]:
@@ -341,16 +347,14 @@ def _shrinkage_amount(x: NDArray[np.floating], active: BoolArray, shrinkage: Shr
     if shrinkage is None:
         return 0.0
     if isinstance(shrinkage, str):
+        if shrinkage not in ("ledoit-wolf", "oas"):
+            raise ValueError(f'unknown shrinkage {shrinkage!r}: give "ledoit-wolf", "oas" or a number in [0, 1]')
         from sklearn.covariance import ledoit_wolf_shrinkage, oas
 
         data = np.asarray(x[:, active], dtype=np.float64)
         if data.shape[1] == 0:
             return 0.0
-        if shrinkage == "ledoit-wolf":
-            return float(ledoit_wolf_shrinkage(data))
-        if shrinkage == "oas":
-            return float(oas(data)[1])
-        raise ValueError(f'unknown shrinkage {shrinkage!r}: give "ledoit-wolf", "oas" or a number in [0, 1]')
+        return float(ledoit_wolf_shrinkage(data) if shrinkage == "ledoit-wolf" else oas(data)[1])
     if isinstance(shrinkage, bool) or not 0.0 <= shrinkage <= 1.0:
         raise ValueError(f"shrinkage must lie in [0, 1], got {shrinkage}")
     return float(shrinkage)

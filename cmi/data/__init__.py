@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from cmi.checks import whole_number
 from cmi.data.readers import CORRUPT, Raw, find_reader
 from cmi.data.sample_set import SampleSet, crop_slices, guess_channel_axis, to_unit_range
-from cmi.regions import whole_number
 
 __all__ = ["EMBEDDED", "SampleSet", "crop_slices", "open_dataset", "to_unit_range"]
 

@@ -1,0 +1,208 @@
+"""The k-nearest-neighbour estimator: its twin, independence, ties, degenerate data."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from naive import ksg as naive_ksg
+from scipy.special import digamma
+from truths import chain
+
+from estimators import ksg_profile
+from estimators.ksg import tied_share
+
+LAYOUTS = [(1, 0, 1), (1, 1, 1), (2, 3, 1), (1, 2, 2, 2), (3, 0, 1, 4), (1, 4, 16), (1, 1, 1, 1, 1, 1)]
+
+
+@pytest.mark.parametrize("k", [1, 3, 5])
+@pytest.mark.parametrize("sizes", LAYOUTS)
+@pytest.mark.parametrize("kind", ["continuous", "rounded", "zeros"])
+def test_equals_the_naive_twin(kind: str, sizes: tuple[int, ...], k: int) -> None:
+    rng = np.random.default_rng(sum(sizes) * 10 + k)
+    x = rng.standard_normal((70, sum(sizes))) @ (np.eye(sum(sizes)) + 0.5)
+    if kind == "rounded":
+        x = np.round(2 * x) / 2
+    elif kind == "zeros":
+        x = np.maximum(x - 0.8, 0.0)
+    got = ksg_profile(x, sizes, k=k)
+    expected = naive_ksg(x, sizes, k, mixed=kind != "continuous")
+    np.testing.assert_allclose(got.local, expected, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(got.value, expected.mean(axis=1), rtol=0, atol=1e-12)
+    forced = ksg_profile(x, sizes, k=k, ties="mixed")
+    np.testing.assert_allclose(forced.local, naive_ksg(x, sizes, k, mixed=True), rtol=0, atol=1e-12)
+
+
+@settings(max_examples=30)
+@given(
+    seed=st.integers(0, 10_000),
+    sizes=st.lists(st.integers(1, 4), min_size=3, max_size=5).map(tuple),
+    k=st.integers(1, 6),
+    n=st.integers(8, 40),
+)
+def test_equals_the_naive_twin_on_any_shape(seed: int, sizes: tuple[int, ...], k: int, n: int) -> None:
+    x = np.random.default_rng(seed).standard_normal((n, sum(sizes)))
+    np.testing.assert_allclose(
+        ksg_profile(x, sizes, k=k).local, naive_ksg(x, sizes, k, mixed=False), rtol=0, atol=1e-12
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sizes", [(1, 0, 1), (1, 1, 1), (1, 4, 4)])
+def test_independent_data_average_to_zero(sizes: tuple[int, ...]) -> None:
+    """Mean over 200 seeds within 3 standard errors of 0: what clipping at zero would spoil."""
+    values = np.array(
+        [
+            ksg_profile(np.random.default_rng(seed).standard_normal((300, sum(sizes))), sizes).value[0]
+            for seed in range(200)
+        ]
+    )
+    assert abs(values.mean()) < 3.0 * values.std(ddof=1) / np.sqrt(len(values))
+    assert 0.3 < np.mean(values < 0.0) < 0.7
+
+
+def test_gaussian_truth_in_low_dimension() -> None:
+    for rho in (0.3, 0.6, 0.9):
+        truth = -0.5 * np.log(1 - rho**2)
+        rng = np.random.default_rng(0)
+        a, e = rng.standard_normal((2, 4000))
+        x = np.stack([a, rho * a + np.sqrt(1 - rho**2) * e], axis=1)
+        result = ksg_profile(x, (1, 0, 1))
+        error = float(np.sqrt(result.covariance()[0, 0]))
+        assert error < 0.03
+        assert abs(result.value[0] - truth) < 4.0 * error
+
+
+@pytest.mark.slow
+def test_standard_error_is_the_spread_over_seeds() -> None:
+    """The summands share neighbours; the claimed error allows for it."""
+    for sizes, model in (((1, 0, 2), chain(1, ())), ((1, 2, 4), chain(3, (1,), a=0.5))):
+        results = [ksg_profile(model.sample(500, seed), sizes) for seed in range(200)]
+        spread = np.std([r.value[0] for r in results], ddof=1)
+        claimed = np.sqrt(np.mean([r.covariance()[0, 0] for r in results]))
+        assert 0.85 < claimed / spread < 1.2
+
+
+def test_bias_in_many_dimensions_is_named() -> None:
+    """True CMI 0.8 nats, B of 8 columns: the estimate is far too low, and the notes say so."""
+    rng = np.random.default_rng(0)
+    c = rng.standard_normal(2000)
+    b = rng.standard_normal((2000, 8))
+    a = 2.0 * c + rng.standard_normal(2000)
+    result = ksg_profile(np.column_stack([a, b, c]), (1, 8, 1))
+    assert 0.1 < result.value[0] < 0.5 < 0.5 * np.log(5.0)
+    assert "biased, mostly towards 0" in result.notes[0]
+
+
+def test_ties_break_the_plain_form_and_are_detected() -> None:
+    """80 % exact zeros: the plain form returns psi(k) - psi(1) for most points; the mixed form is near the truth."""
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((1000, 3)) * (rng.random((1000, 1)) < 0.2)  # I(A:C|B) is small: one shared mask
+    plain = ksg_profile(x, (1, 1, 1), ties="continuous")
+    assert np.mean(np.isclose(plain.local[0], digamma(5) - digamma(1))) > 0.75
+    assert plain.value[0] > 1.5
+    auto = ksg_profile(x, (1, 1, 1))
+    assert abs(auto.value[0]) < 0.1
+    assert "Mesner-Shalizi" in auto.notes[0]
+    assert ksg_profile(rng.standard_normal((200, 3)), (1, 1, 1)).notes == ()
+
+
+def test_mixed_form_on_discrete_truth() -> None:
+    """A fair bit seen through a channel that flips 10 % of the bits: ln 2 - H(0.1)."""
+    rng = np.random.default_rng(2)
+    bit = rng.integers(0, 2, 4000)
+    seen = bit ^ (rng.random(4000) < 0.1)
+    truth = np.log(2) + 0.1 * np.log(0.1) + 0.9 * np.log(0.9)
+    result = ksg_profile(np.stack([bit, seen], axis=1).astype(float), (1, 0, 1))
+    assert abs(result.value[0] - truth) < 0.03
+
+
+def test_tied_share() -> None:
+    x = np.array([[0.0, 1.0, 5.0], [0.0, 2.0, 5.0], [0.0, 3.0, 5.0], [1.0, 3.0, 5.0]])
+    assert tied_share(x).tolist() == [0.75, 0.5, 1.0]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_any_number_of_threads_gives_the_same_bits(threads: int) -> None:
+    x = chain(4, (1, 2)).sample(600, 3)
+    expected = ksg_profile(x, (1, 2, 2, 4), threads=1)
+    np.testing.assert_array_equal(ksg_profile(x, (1, 2, 2, 4), threads=threads).local, expected.local)
+
+
+@given(seed=st.integers(0, 1000), scale=st.sampled_from([1e-12, 1e-3, 7.0, 1e12]))
+@settings(max_examples=20)
+def test_scale_shift_and_order_change_nothing(seed: int, scale: float) -> None:
+    """Powers of two keep the bits; other scales keep the neighbours. There is no absolute epsilon to trip over."""
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((60, 5))
+    sizes = (1, 2, 2)
+    value = ksg_profile(x, sizes).value
+    np.testing.assert_allclose(ksg_profile(scale * x, sizes).value, value, atol=1e-12)
+    np.testing.assert_allclose(ksg_profile(rng.permutation(x), sizes).value, value, atol=1e-12)
+    np.testing.assert_allclose(ksg_profile(x[:, [0, 2, 1, 4, 3]], sizes).value, value, atol=1e-12)
+    np.testing.assert_allclose(ksg_profile(-x, sizes).value, value, atol=1e-12)
+    mixed_units = x * np.array([1.0, 1e3, 1e-3, 1e6, 1.0])
+    np.testing.assert_allclose(
+        ksg_profile(mixed_units, sizes, standardize=True).value,
+        ksg_profile(x, sizes, standardize=True).value,
+        atol=1e-12,
+    )
+
+
+def test_symmetry_in_a_and_c() -> None:
+    x = np.random.default_rng(0).standard_normal((200, 6))
+    there = ksg_profile(x, (2, 3, 1)).local
+    back = ksg_profile(x[:, [5, 2, 3, 4, 0, 1]], (1, 3, 2)).local
+    np.testing.assert_allclose(there, back, atol=1e-13)
+
+
+def test_memory_layouts_and_types() -> None:
+    x = np.random.default_rng(0).standard_normal((100, 3)).astype(np.float32)
+    expected = ksg_profile(x.astype(np.float64), (1, 1, 1)).local
+    frozen = x.copy()
+    frozen.setflags(write=False)
+    wide = np.repeat(x, 2, axis=1)[:, ::2]
+    for variant in (x, np.asfortranarray(x), frozen, wide):
+        np.testing.assert_array_equal(ksg_profile(variant, (1, 1, 1)).local, expected)
+
+
+def test_smallest_sample_and_constant_columns() -> None:
+    x = np.random.default_rng(0).standard_normal((7, 3))
+    assert np.isfinite(ksg_profile(x, (1, 1, 1), k=5).value).all()
+    padded = np.insert(x, 1, 3.0, axis=1)
+    np.testing.assert_array_equal(ksg_profile(padded, (1, 2, 1)).local, ksg_profile(x, (1, 1, 1)).local)
+    constant = ksg_profile(np.ones((20, 3)), (1, 1, 1), ties="mixed")
+    np.testing.assert_allclose(constant.value, 0.0, atol=1e-12)
+
+
+def test_bad_input() -> None:
+    x = np.random.default_rng(0).standard_normal((6, 3))
+    with pytest.raises(ValueError, match="5 neighbours need at least 7 samples, got 6"):
+        ksg_profile(x, (1, 1, 1))
+    with pytest.raises(ValueError, match="k must be at least 1, got 0"):
+        ksg_profile(x, (1, 1, 1), k=0)
+    for k in (2.5, "3", True, None):
+        with pytest.raises(TypeError, match="k must be an integer"):
+            ksg_profile(x, (1, 1, 1), k=k)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match='ties must be "auto", "continuous" or "mixed"'):
+        ksg_profile(x, (1, 1, 1), k=2, ties="none")  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+def test_without_compilation() -> None:
+    """The kernels are plain Python underneath: with numba's compiler off they still equal the twin."""
+    code = (
+        "import numpy as np; from naive import ksg; from estimators import ksg_profile\n"
+        "x = np.random.default_rng(0).standard_normal((25, 5))\n"
+        "for mixed, ties in ((False, 'continuous'), (True, 'mixed')):\n"
+        "    got = ksg_profile(x, (1, 2, 1, 1), k=3, ties=ties).local\n"
+        "    np.testing.assert_allclose(got, ksg(x, (1, 2, 1, 1), 3, mixed=mixed), atol=1e-12)\n"
+    )
+    environment = {**os.environ, "NUMBA_DISABLE_JIT": "1", "PYTHONPATH": str(ROOT / "tests")}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment, cwd=ROOT / "tests")
