@@ -1,4 +1,4 @@
-"""At which noise levels is denoising a local problem, how local, and where must a network see everything?
+"""Conditional mutual information of noised data: at which noise levels denoising is local, and how local.
 
 The public names of phase-scan.  They are imported when first used, so that ``phase-scan --help`` answers at once.
 """

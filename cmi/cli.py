@@ -41,12 +41,17 @@ Data = Annotated[str, typer.Argument(help=_DATA_HELP, show_default=False)]
 ScanFile = Annotated[Path, typer.Argument(help="A scan file that run wrote.", show_default=False)]
 Key = Annotated[
     str | None,
-    typer.Option(help="Which array of a .npz, .h5, .zarr or .pt file; for tables the columns, as a,b,c.", show_default=False),
+    typer.Option(
+        help="Which array of a .npz, .h5, .zarr or .pt file; for tables the columns, as a,b,c.",
+        show_default=False,
+    ),
 ]
 Limit = Annotated[int | None, typer.Option(help="Use the first so many samples only.", show_default=False)]
 Crop = Annotated[
     str | None,
-    typer.Option(help="Keep start:stop of every axis, as in 1:,1: to cut the first row and column.", show_default=False),
+    typer.Option(
+        help="Keep start:stop of every axis, as in 1:,1: to cut the first row and column.", show_default=False
+    ),
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace output files that exist.")]
@@ -56,40 +61,55 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace output fil
 def run(
     data: Annotated[str, typer.Argument(help=_DATA_HELP)] = "digits",
     method: Annotated[str, typer.Option(help="Estimator: gaussian, copula or ksg.")] = "gaussian",
-    levels: Annotated[str, typer.Option(help="Noise levels t, start:stop:count with both ends included.")] = "0:1:11",
+    levels: Annotated[
+        str, typer.Option(help="Noise levels t, start:stop:count with both ends included.")
+    ] = "0:1:11",
     widths: Annotated[
         str | None,
-        typer.Option(help="Buffer widths r, first:last with both included.  [default: all that fit]", show_default=False),
+        typer.Option(
+            help="Buffer widths r, first:last with both included.  [default: all that fit]",
+            show_default=False,
+        ),
     ] = None,
     noise: Annotated[
         str, typer.Option(help="Noise schedule: interpolation, vp-linear, vp-cosine or ve.")
     ] = "interpolation",
     center: Annotated[
         str | None,
-        typer.Option(help="Pixel at the centre of A, as row,column from 0.  [default: the middle]", show_default=False),
+        typer.Option(
+            help="Pixel at the centre of A, as row,column from 0.  [default: the middle]", show_default=False
+        ),
     ] = None,
     radius: Annotated[int, typer.Option(help="A is a square of side 2 radius + 1.")] = 0,
     reach: Annotated[
         int | None,
-        typer.Option(help="Largest distance from A that C takes in.  [default: the whole sample]", show_default=False),
+        typer.Option(
+            help="Largest distance from A that C takes in.  [default: the whole sample]", show_default=False
+        ),
     ] = None,
     crop: Crop = None,
     channel_axis: Annotated[
         int | None,
-        typer.Option(help="Axis of a sample that holds channels.  [default: guessed, and said]", show_default=False),
+        typer.Option(
+            help="Axis of a sample that holds channels.  [default: guessed, and said]", show_default=False
+        ),
     ] = None,
     key: Key = None,
     limit: Limit = None,
     seed: Annotated[int, typer.Option(help="Seed of the sampled noise.")] = 0,
-    k: Annotated[int | None, typer.Option("--k", help="Neighbours, for ksg.  [default: 5]", show_default=False)] = None,
+    k: Annotated[
+        int | None, typer.Option("--k", help="Neighbours, for ksg.  [default: 5]", show_default=False)
+    ] = None,
     workers: Annotated[
-        int, typer.Option(help="Processes. The result does not depend on it; with 1, methods thread by themselves.")
+        int,
+        typer.Option(help="Processes. The result does not depend on it; with 1, methods thread by themselves."),
     ] = 1,
     out: Annotated[
         Path | None, typer.Option(help="Write the scan to this netCDF file.", show_default=False)
     ] = None,
     plot: Annotated[
-        Path | None, typer.Option(help="Draw the scan into this picture (.png, .pdf, .svg).", show_default=False)
+        Path | None,
+        typer.Option(help="Draw the scan into this picture (.png, .pdf, .svg).", show_default=False),
     ] = None,
     overwrite: Overwrite = False,
     resume: Annotated[
@@ -167,7 +187,9 @@ def plot(
     file: ScanFile,
     out: Annotated[
         Path | None,
-        typer.Option(help="The picture (.png, .pdf, .svg).  [default: the scan's name with .png]", show_default=False),
+        typer.Option(
+            help="The picture (.png, .pdf, .svg).  [default: the scan's name with .png]", show_default=False
+        ),
     ] = None,
     overwrite: Overwrite = False,
     debug: Debug = False,
@@ -222,7 +244,14 @@ def _print_scan(scan: PhaseScan) -> None:
 
 
 def _scan_with_bar(samples: SampleSet, workers: int, **arguments: Any) -> PhaseScan:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     from cmi.scan import phase_scan
 
@@ -234,7 +263,9 @@ def _scan_with_bar(samples: SampleSet, workers: int, **arguments: Any) -> PhaseS
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=_console(stderr=True), transient=True) as bar, _workers(workers) as executor:
+    console = _console(stderr=True)
+    shown = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    with shown as bar, _workers(workers) as executor:
         task = bar.add_task("scan", total=len(arguments["levels"]))
         return phase_scan(
             samples,
@@ -253,7 +284,9 @@ def _workers(count: int) -> Iterator[Executor | None]:
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor
 
-    pool = ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"), initializer=_ignore_interrupts)
+    pool = ProcessPoolExecutor(
+        count, mp_context=multiprocessing.get_context("spawn"), initializer=_ignore_interrupts
+    )
     try:
         yield pool
     except BaseException:
@@ -301,7 +334,9 @@ def _levels(text: str) -> list[float]:
         if len(parts) > 3 or count < 1:
             raise ValueError
     except (ValueError, IndexError):
-        raise ValueError(f"--levels takes start:stop:count, as in 0:1:11, or a list as in 0.1,0.5; got {text!r}") from None
+        raise ValueError(
+            f"--levels takes start:stop:count, as in 0:1:11, or a list as in 0.1,0.5; got {text!r}"
+        ) from None
     # rounding turns 0.30000000000000004 into the 0.3 that was meant
     return [float(f"{t:.12g}") for t in np.linspace(start, stop, count)]
 

@@ -147,8 +147,8 @@ class CMIProfile:
 
     def __repr__(self) -> str:
         return (
-            f"CMIProfile(widths={self.widths.tolist()}, value={np.array2string(self.value, precision=4)} {self.units}, "
-            f"method={self.method!r}, n_samples={self.n_samples})"
+            f"CMIProfile(widths={self.widths.tolist()}, value={np.array2string(self.value, precision=4)} "
+            f"{self.units}, method={self.method!r}, n_samples={self.n_samples})"
         )
 
 
@@ -299,7 +299,12 @@ def _profile(
 
 
 def assemble(
-    result: Profile, partition: Partition, *, method: str, units: Units | str = "nats", warnings: tuple[str, ...] = ()
+    result: Profile,
+    partition: Partition,
+    *,
+    method: str,
+    units: Units | str = "nats",
+    warnings: tuple[str, ...] = (),
 ) -> CMIProfile:
     """Turn an estimator's profile into a `CMIProfile`: errors from the local values, units, labels."""
     scale = 1.0 / np.log(2.0) if units == "bits" else 1.0
@@ -307,7 +312,8 @@ def assemble(
     covariance = result.covariance() * scale**2
     sizes = np.array(partition.sizes)
     dims = tuple(
-        (int(sizes[0]), int(sizes[1 : cut + 1].sum()), int(sizes[cut + 1 :].sum())) for cut in range(1, len(sizes) - 1)
+        (int(sizes[0]), int(sizes[1 : cut + 1].sum()), int(sizes[cut + 1 :].sum()))
+        for cut in range(1, len(sizes) - 1)
     )
     return CMIProfile(
         widths=np.array(partition.widths, dtype=np.int64),

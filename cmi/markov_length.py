@@ -129,11 +129,16 @@ def fit_markov_length(
     rate_error = float(np.sqrt(max(gain @ (errors / np.outer(y, y) + misfit**2 * np.eye(n)) @ gain, 0.0)))
     if rate < _RESOLVED * rate_error:
         return MarkovLength.unresolved(
-            f"the decay rate {rate:.2g} +- {rate_error:.2g} per pixel cannot be told from 0", used, rate, rate_error
+            f"the decay rate {rate:.2g} +- {rate_error:.2g} per pixel cannot be told from 0",
+            used,
+            rate,
+            rate_error,
         )
     xi = 1.0 / rate
     message = f"fitted to r = {used[0]}..{used[-1]}" + (f", off by {misfit:.0%}" if misfit > 0.005 else "")
-    return MarkovLength(xi, rate_error * xi**2, rate, rate_error, True, message, used, float(np.exp(log_amplitude)), misfit)
+    return MarkovLength(
+        xi, rate_error * xi**2, rate, rate_error, True, message, used, float(np.exp(log_amplitude)), misfit
+    )
 
 
 def _regression(r: FloatArray, weights: FloatArray) -> FloatArray:

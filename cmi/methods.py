@@ -23,11 +23,20 @@ except ImportError as error:
         raise
     _found = getattr(estimators, "__file__", None) or list(estimators.__path__)
     raise ImportError(
-        f"the name 'estimators' leads to {_found}, not to the package that phase-scan installs: rename that file or "
-        "folder, or start Python somewhere else"
+        f"the name 'estimators' leads to {_found}, not to the package that phase-scan installs: rename that file "
+        "or folder, or start Python somewhere else"
     ) from error
 
-__all__ = ["METHODS", "FittedNoise", "Method", "Profile", "find_method", "one_blas_thread", "serial", "tied_share"]
+__all__ = [
+    "METHODS",
+    "FittedNoise",
+    "Method",
+    "Profile",
+    "find_method",
+    "one_blas_thread",
+    "serial",
+    "tied_share",
+]
 
 
 class FittedNoise(Protocol):

@@ -156,7 +156,9 @@ class VariancePreservingLinear(Noise):
 
 @dataclass(frozen=True)
 class VariancePreservingCosine(Noise):
-    """alpha^2 = f(t)/f(0), f = cos^2(pi/2 (t + s)/(1 + s)), sigma^2 = 1 - alpha^2 (Nichol and Dhariwal 2021, eq. 17).
+    """alpha^2 = f(t)/f(0), f = cos^2(pi/2 (t + s)/(1 + s)), sigma^2 = 1 - alpha^2.
+
+    The cosine schedule of Nichol and Dhariwal (2021, eq. 17) in continuous time.
 
     Parameters
     ----------
@@ -186,7 +188,7 @@ class VariancePreservingCosine(Noise):
     def _time(self, snr: FloatArray) -> FloatArray:
         alpha = 1.0 / np.sqrt(1.0 + 1.0 / np.where(snr == 0.0, np.nan, snr))
         angle = np.arccos(np.where(snr == 0.0, 0.0, alpha) * np.cos(self._angle(np.zeros(()))))
-        return angle * 2.0 / np.pi * (1.0 + self.s) - self.s
+        return np.asarray(angle * 2.0 / np.pi * (1.0 + self.s) - self.s)
 
 
 @dataclass(frozen=True)

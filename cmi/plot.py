@@ -53,6 +53,8 @@ def plot_scan(scan: PhaseScan, ax: Axes | None = None) -> Axes:
     # A figure of its own, not pyplot's: the library opens no windows and leaves no global state behind.
     figure = Figure(figsize=(5.2, 5.0), layout="constrained")
     FigureCanvasAgg(figure)
+    upper: Axes
+    lower: Axes
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[1.0, 1.25])
     plot_markov_length(scan, upper)
     upper.set_xlabel("")
@@ -122,7 +124,14 @@ def plot_markov_length(scan: PhaseScan, ax: Axes) -> Axes:
     known = np.isfinite(xi)
     ax.fill_between(t, xi - 2 * error, xi + 2 * error, where=known, color=_BLUE, alpha=0.2, linewidth=0.0)
     ax.errorbar(
-        t[known], xi[known], 2 * error[known], color=_BLUE, marker="o", markersize=4, linewidth=1.2, elinewidth=1.0
+        t[known],
+        xi[known],
+        2 * error[known],
+        color=_BLUE,
+        marker="o",
+        markersize=4,
+        linewidth=1.2,
+        elinewidth=1.0,
     )
     half = scan.reach / 2.0
     top = float(np.nanmax(np.where(known, xi + 2 * error, np.nan))) if known.any() else 1.0
@@ -131,15 +140,30 @@ def plot_markov_length(scan: PhaseScan, ax: Axes) -> Axes:
         ax.annotate("half the reach", (t[0], half), xytext=(2, 2), textcoords="offset points", fontsize=7)
     ax.set_ylim(0.0, 1.15 * max(top, half if top > 0.4 * half else 0.0))
     if (~known).any():
-        ax.plot(t[~known], np.zeros((~known).sum()), "x", color=_INK, markersize=5, clip_on=False, label="not resolved")
+        ax.plot(
+            t[~known],
+            np.zeros((~known).sum()),
+            "x",
+            color=_INK,
+            markersize=5,
+            clip_on=False,
+            label="not resolved",
+        )
         ax.legend(fontsize=7, loc="best", framealpha=0.9)
     ax.set_xlabel("noise level t", fontsize=9)
     ax.set_ylabel("Markov length \u03be  [pixels]", fontsize=9)
     ax.tick_params(labelsize=8)
     verdict = locate_transition(scan).verdict
     ax.annotate(
-        f"verdict: {verdict}", (1.0, 1.0), xycoords="axes fraction", xytext=(-4, -4), textcoords="offset points",
-        ha="right", va="top", fontsize=8, color=_INK,
+        f"verdict: {verdict}",
+        (1.0, 1.0),
+        xycoords="axes fraction",
+        xytext=(-4, -4),
+        textcoords="offset points",
+        ha="right",
+        va="top",
+        fontsize=8,
+        color=_INK,
     )
     return ax
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -50,9 +51,7 @@ class Partition:
     shells: tuple[IntArray, ...]
     widths: tuple[int, ...]
 
-    def __init__(
-        self, A: ArrayLike, shells: Iterable[ArrayLike], widths: Sequence[int] | None = None
-    ) -> None:
+    def __init__(self, A: ArrayLike, shells: Iterable[ArrayLike], widths: Sequence[int] | None = None) -> None:
         region = _indices(A, "A")
         parts = tuple(_indices(shell, f"shell {i + 1}") for i, shell in enumerate(shells))
         if len(region) == 0:
@@ -67,7 +66,7 @@ class Partition:
             raise ValueError(f"the regions overlap or repeat an index: {_some(values[counts > 1])}")
         labels = range(1, len(parts)) if widths is None else widths
         labels = tuple(whole_number(w, "width", least=0) for w in labels)
-        if len(labels) != len(parts) - 1 or any(a >= b for a, b in zip(labels, labels[1:], strict=False)):
+        if len(labels) != len(parts) - 1 or any(a >= b for a, b in pairwise(labels)):
             raise ValueError(f"widths must be {len(parts) - 1} rising labels, one per cut, got {labels}")
         object.__setattr__(self, "A", region)
         object.__setattr__(self, "shells", parts)
@@ -126,14 +125,11 @@ class Partition:
             raise ValueError("widths are empty: give at least one buffer width")
         if labels[-1] >= limit:
             raise ValueError(
-                f"width {labels[-1]} leaves nothing for C: the farthest pixel {'within reach ' if reach else ''}is at "
-                f"distance {limit} from A, so widths go up to {limit - 1}"
+                f"width {labels[-1]} leaves nothing for C: the farthest pixel {'within reach ' if reach else ''}"
+                f"is at distance {limit} from A, so widths go up to {limit - 1}"
             )
         edges = [0, *labels, limit]
-        shells = [
-            np.flatnonzero((distance > low) & (distance <= high))
-            for low, high in zip(edges[:-1], edges[1:], strict=True)
-        ]
+        shells = [np.flatnonzero((distance > low) & (distance <= high)) for low, high in pairwise(edges)]
         return cls(np.flatnonzero(distance == 0), shells, labels)
 
     def B(self, width: int) -> IntArray:  # noqa: N802
@@ -184,20 +180,26 @@ def chebyshev_distance(
             raise ValueError(f"channel_axis {channel_axis} is not an axis of a sample of shape {tuple(shape)}")
         axes.remove(channel_axis % len(shape))
     if not 1 <= len(axes) <= 3:
-        raise ValueError(f"a sample needs 1, 2 or 3 axes of space, got shape {tuple(shape)}: build a Partition by hand")
+        raise ValueError(
+            f"a sample needs 1, 2 or 3 axes of space, got shape {tuple(shape)}: build a Partition by hand"
+        )
     space = [shape[axis] for axis in axes]
     if center is None:
         middle = [size // 2 for size in space]
     else:
-        given = [center] if np.ndim(center) == 0 else list(center)  # type: ignore[list-item,arg-type]
+        given = [center] if np.ndim(center) == 0 else list(center)  # type: ignore[arg-type]
         middle = [whole_number(c, "every coordinate of the centre") for c in given]
         if len(middle) != len(space):
-            raise ValueError(f"the centre needs {len(space)} coordinates for pixels of shape {tuple(space)}, got {center}")
+            raise ValueError(
+                f"the centre needs {len(space)} coordinates for pixels of shape {tuple(space)}, got {center}"
+            )
     for c, size in zip(middle, space, strict=True):
         if not 0 <= c < size:
             raise ValueError(f"the centre {tuple(middle)} lies outside pixels of shape {tuple(space)}")
         if c - radius < 0 or c + radius >= size:
-            raise ValueError(f"A with radius {radius} around {tuple(middle)} sticks out of pixels of shape {tuple(space)}")
+            raise ValueError(
+                f"A with radius {radius} around {tuple(middle)} sticks out of pixels of shape {tuple(space)}"
+            )
     distance = np.zeros(tuple(shape), dtype=np.int64)
     for axis, c in zip(axes, middle, strict=True):
         along = np.abs(np.arange(shape[axis]) - c)

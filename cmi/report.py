@@ -66,13 +66,12 @@ def _map_tables(scan: PhaseScan, width: int) -> list[Table]:
     """The map with errors, split over several tables where the console is narrow."""
     data = scan.dataset
     cells = [
-        [
-            _scaled(1e3 * v, 1e3 * e)
-            for v, e in zip(values, errors, strict=True)
-        ]
+        [_scaled(1e3 * v, 1e3 * e) for v, e in zip(values, errors, strict=True)]
         for values, errors in zip(data.cmi.values, data.stderr.values, strict=True)
     ]
-    wide = [max(len(row[j]) for row in [*cells, [f"r={r}" for r in data.r.values]]) + 2 for j in range(data.sizes["r"])]
+    wide = [
+        max(len(row[j]) for row in [*cells, [f"r={r}" for r in data.r.values]]) + 2 for j in range(data.sizes["r"])
+    ]
     tables: list[Table] = []
     start = 0
     while start < len(wide):
@@ -108,7 +107,13 @@ def _scaled(value: float, error: float) -> str:
 
 
 def _length_table(scan: PhaseScan) -> Table:
-    table = Table(title="Markov length xi in pixels", title_justify="left", box=None, padding=(0, 1), header_style="bold")
+    table = Table(
+        title="Markov length xi in pixels",
+        title_justify="left",
+        box=None,
+        padding=(0, 1),
+        header_style="bold",
+    )
     table.add_column("t", justify="right")
     table.add_column("xi", justify="right")
     table.add_column("")
@@ -143,7 +148,7 @@ def data_report(data: SampleSet) -> RenderableType:
     flat = data.samples.reshape(len(data), -1)
     low, high = flat.min(axis=0), flat.max(axis=0)
     constant = low == high
-    tied = tied_share(flat[: 10_000, ~constant])
+    tied = tied_share(flat[:10_000, ~constant])
     zero = float(np.mean(flat == 0.0))
     table = Table(box=None, show_header=False, padding=(0, 1))
     table.add_column(style="bold")
@@ -177,5 +182,7 @@ def _suggestion(data: SampleSet, n_columns: int, tied: float) -> str:
             f"pixels (small --reach); copula is a second opinion{ties}."
         )
     if len(data) > 20_000:
-        return "--method ksg with --limit 20000 for any form of dependence (time grows as n^2), or --method gaussian."
+        return (
+            "--method ksg with --limit 20000 for any form of dependence (time grows as n^2), or --method gaussian."
+        )
     return "--method ksg for any form of dependence; --method gaussian to compare."

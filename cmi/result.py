@@ -61,9 +61,17 @@ class PhaseScan:
         nats = {"units": "nats"}
         dataset = xr.Dataset(
             {
-                "cmi": (("t", "r"), blank, {"long_name": "I(A:C|B_r), bias corrected, never clipped", **nats}),
+                "cmi": (
+                    ("t", "r"),
+                    blank,
+                    {"long_name": "I(A:C|B_r), bias corrected, never clipped", **nats},
+                ),
                 "stderr": (("t", "r"), blank.copy(), {"long_name": "standard error of cmi", **nats}),
-                "bias": (("t", "r"), blank.copy(), {"long_name": "estimated bias, subtracted from cmi", **nats}),
+                "bias": (
+                    ("t", "r"),
+                    blank.copy(),
+                    {"long_name": "estimated bias, subtracted from cmi", **nats},
+                ),
                 "covariance": (
                     ("t", "r", "r2"),
                     np.full((*blank.shape, len(r)), np.nan),
@@ -152,11 +160,12 @@ class PhaseScan:
         ValueError
             If the configurations differ; the message names the first difference.
         """
-        mine, theirs = self.config, earlier.config
+        mine, theirs = _flat(self.config), _flat(earlier.config)
         for name in sorted(mine.keys() | theirs.keys()):
             if mine.get(name) != theirs.get(name):
                 raise ValueError(
-                    f"the scan to resume differs in {name}: {_short(theirs.get(name))} there, {_short(mine.get(name))} here"
+                    f"the scan to resume differs in {name}: {json.dumps(theirs.get(name))} there, "
+                    f"{json.dumps(mine.get(name))} here"
                 )
         todo = []
         places = {float(t): i for i, t in enumerate(earlier.dataset.t.values)}
@@ -188,7 +197,21 @@ class PhaseScan:
         lengths = {float(t): m for t, m in zip(self.dataset.t.values, self.markov_length, strict=True)}
         table["xi"] = [lengths[t].value for t in table["t"]]
         table["xi_stderr"] = [lengths[t].stderr for t in table["t"]]
-        columns = ["t", "alpha", "sigma", "snr", "r", "n_A", "n_B", "n_C", "cmi", "stderr", "bias", "xi", "xi_stderr"]
+        columns = [
+            "t",
+            "alpha",
+            "sigma",
+            "snr",
+            "r",
+            "n_A",
+            "n_B",
+            "n_C",
+            "cmi",
+            "stderr",
+            "bias",
+            "xi",
+            "xi_stderr",
+        ]
         return table[columns]
 
     def plot(self, ax: Axes | None = None) -> Axes:
@@ -227,8 +250,10 @@ class PhaseScan:
             raise FileNotFoundError(f"there is no scan file {str(path)!r}")
         try:
             dataset = xr.load_dataset(path, engine="h5netcdf")
-        except Exception as error:  # noqa: BLE001  (h5py, h5netcdf and xarray each raise their own)
-            raise ValueError(f"{path.name} cannot be read as a scan: it is no netCDF-4 file or is damaged") from error
+        except Exception as error:
+            raise ValueError(
+                f"{path.name} cannot be read as a scan: it is no netCDF-4 file or is damaged"
+            ) from error
         if int(dataset.attrs.get("format", 0)) > FILE_FORMAT:
             raise ValueError(f"{path.name} was written by a newer version of phase-scan: update to read it")
         try:
@@ -247,6 +272,9 @@ class PhaseScan:
         )
 
 
-def _short(value: object) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries as one, keys joined by dots."""
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        flat.update(_flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value})
+    return flat

@@ -111,7 +111,7 @@ class Samples:
 
 
 def as_array(samples: Any) -> NDArray[Any]:
-    """Turn a DataFrame, torch tensor, nested lists or array-like into a numpy array, without copying if possible."""
+    """Turn a DataFrame, torch tensor, nested lists or array-like into a numpy array, not copied if possible."""
     if type(samples).__module__.partition(".")[0] == "torch" and hasattr(samples, "detach"):
         tensor = samples.detach().cpu()
         if "bfloat16" in str(tensor.dtype):
@@ -130,12 +130,20 @@ def numeric(array: NDArray[Any]) -> NDArray[np.floating]:
         return array if array.dtype in (np.float32, np.float64) else array.astype(np.float64)
     if kind in "iub":
         return array.astype(np.float64)
-    what = {"c": "complex", "O": "object", "U": "string", "S": "string", "T": "string", "M": "date", "m": "duration"}
+    what = {
+        "c": "complex",
+        "O": "object",
+        "U": "string",
+        "S": "string",
+        "T": "string",
+        "M": "date",
+        "m": "duration",
+    }
     raise TypeError(f"samples must be real numbers, got {what.get(kind, 'unknown')} values (dtype {array.dtype})")
 
 
 def column_warnings(samples: Samples, regions: dict[str, IntArray]) -> list[str]:
-    """Name the constant and the duplicated columns among some regions: they are handled, and the user should know."""
+    """Name the constant and the duplicated columns among some regions, which are handled but worth knowing of."""
     warnings = []
     everything = np.concatenate(list(regions.values()))
     values = samples.values
@@ -147,7 +155,9 @@ def column_warnings(samples: Samples, regions: dict[str, IntArray]) -> list[str]
             warnings.append("A is constant: the CMI is 0, whatever the estimator reads")
         elif len(blank):
             where = _listed([samples.label(i) for i in blank])
-            warnings.append(f"{len(blank)} of {len(indices)} columns of {name} are constant and tell nothing: {where}")
+            warnings.append(
+                f"{len(blank)} of {len(indices)} columns of {name} are constant and tell nothing: {where}"
+            )
     varying = everything[~constant[everything]]
     pairs = _duplicates(values, varying)
     if pairs:
@@ -195,9 +205,7 @@ def _check_finite(array: NDArray[np.floating]) -> None:
     if bad == 0:
         return  # the sum itself overflowed
     nans = int(np.count_nonzero(np.isnan(array)))
-    what = " and ".join(
-        f"{count} {word}" for count, word in ((nans, "NaN"), (bad - nans, "infinite")) if count
-    )
+    what = " and ".join(f"{count} {word}" for count, word in ((nans, "NaN"), (bad - nans, "infinite")) if count)
     first = np.unravel_index(int(np.argmin(finite)), array.shape)
     place = ", ".join(str(int(i)) for i in first[1:])
     raise ValueError(

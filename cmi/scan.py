@@ -123,7 +123,7 @@ def phase_scan(
     )
     x = np.ascontiguousarray(samples.values[:, partition.columns])
     config = {
-        "data": {**about, "n_samples": len(x), "shape": list(samples.shape), "sha256": _digest(x)},
+        "data": {**about, "n_samples": len(x), "shape": list(samples.shape), "sha256": _digest(samples)},
         "noise": schedule.to_dict(),
         "method": method,
         "options": {**chosen.options, **options},
@@ -258,5 +258,5 @@ def _levels(levels: Iterable[float], schedule: Noise) -> NDArray[np.float64]:
     return times
 
 
-def _digest(x: NDArray[np.floating]) -> str:
-    return hashlib.sha256(memoryview(x).cast("B")).hexdigest()
+def _digest(samples: Samples) -> str:
+    return hashlib.sha256(samples.values.data.cast("B")).hexdigest()

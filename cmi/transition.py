@@ -1,4 +1,4 @@
-"""Transitions: does the Markov length diverge at some noise level, as far as one scan can tell?
+"""Transitions: whether the Markov length diverges at some noise level, as far as one scan can tell.
 
 At a transition xi diverges between the trivial phase (noise) and the data phase.  In one finite sample it can
 only peak, and a peak may as well be a crossover: one size alone never establishes a transition.
@@ -91,8 +91,8 @@ def locate_transition(scan: PhaseScan) -> Transition:
             "crossover",
             float(t[peak]),
             (left, right),
-            f"xi peaks at t = {t[peak]:g} (between {left:g} and {right:g}) at {size}, above {1.0 / edges[0]:.2g} and "
-            f"{1.0 / edges[1]:.2g} on its sides; one sample size cannot tell a divergence from a crossover",
+            f"xi peaks at t = {t[peak]:g} (between {left:g} and {right:g}) at {size}, above {1.0 / edges[0]:.2g} "
+            f"and {1.0 / edges[1]:.2g} on its sides; one sample size cannot tell a divergence from a crossover",
         )
     slowest = int(np.argmin(rate - 2.0 * error))
     bound = rate[slowest] - 2.0 * error[slowest]
@@ -101,19 +101,20 @@ def locate_transition(scan: PhaseScan) -> Transition:
         upper = f"up to {1.0 / bound:.2g} pixels" if bound > 0.0 else "without an upper bound"
         return _no_level(
             "unresolved",
-            f"at t = {t[slowest]:g} xi may be {upper} (two errors), more than half of the {scan.reach} pixels around "
-            "A: larger samples or more of them are needed",
+            f"at t = {t[slowest]:g} xi may be {upper} (two errors), more than half of the {scan.reach} pixels "
+            "around A: larger samples or more of them are needed",
         )
     gaps = sorted(set(range(known[0], known[-1] + 1)) - set(known.tolist()))
     if gaps:
         return _no_level(
             "unresolved",
-            f"xi is not resolved at t = {', '.join(f'{levels[i]:g}' for i in gaps[:4])}, in the middle of the levels "
-            "where it is",
+            f"xi is not resolved at t = {', '.join(f'{levels[i]:g}' for i in gaps[:4])}, in the middle of the "
+            "levels where it is",
         )
     return _no_level(
         "none",
-        f"xi is at most {1.0 / bound:.2g} pixels (two errors) for t = {t[0]:g} to {t[-1]:g}, and no level stands out",
+        f"xi is at most {1.0 / bound:.2g} pixels (two errors) for t = {t[0]:g} to {t[-1]:g}, and no level stands "
+        "out",
     )
 
 

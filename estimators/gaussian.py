@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -115,7 +116,7 @@ def fit_gaussian(
         level = float(np.trace(covariance)) / len(covariance)
         covariance *= 1.0 - amount
         covariance[np.diag_indices_from(covariance)] += amount * level
-    per_part = [int(active[i:j].sum()) for i, j in zip(offsets[:-1], offsets[1:], strict=True)]
+    per_part = [int(active[i:j].sum()) for i, j in pairwise(offsets)]
     return GaussianMoments(n, active, np.cumsum([0, *per_part]), mean, covariance, amount, correct_bias)
 
 
@@ -150,12 +151,13 @@ class GaussianMoments:
 
     @cached_property
     def spectra(self) -> list[tuple[FloatArray, FloatArray]]:
-        """Eigenvalues of the covariance of (B_i, AB_i) for i = 1..m: the bias at every noise level from one pass."""
+        """Eigenvalues of the covariance of (B_i, AB_i), i = 1..m: they give the bias at every noise level."""
         first = self.ends[1]
-        return [
-            (eigvalsh(self.covariance[first:end, first:end]), eigvalsh(self.covariance[:end, :end]))
-            for end in self.ends[2:]
-        ]
+
+        def spectrum(start: int, end: int) -> FloatArray:
+            return np.asarray(eigvalsh(self.covariance[start:end, start:end]), dtype=np.float64)
+
+        return [(spectrum(first, end), spectrum(0, end)) for end in self.ends[2:]]
 
     def profile(self, x: NDArray[np.floating], *, snr: float = np.inf) -> Profile:
         """CMI at every cut, with independent noise of the given SNR on all columns.
@@ -193,8 +195,8 @@ class GaussianMoments:
         if ridge == 0.0 and self.shrinkage == 0.0 and chain.steps[-1] + len(chain.targets) > self.n - 1:
             notes.append(
                 f"without noise {self.n} samples cannot determine a covariance of "
-                f"{chain.steps[-1] + len(chain.targets)} or more independent columns: NaN; give more samples, fewer "
-                "columns, noise or shrinkage"
+                f"{chain.steps[-1] + len(chain.targets)} or more independent columns: NaN; give more samples, "
+                "fewer columns, noise or shrinkage"
             )
             nan = np.full(cuts, np.nan)
             return Profile(nan, np.full((cuts, self.n), np.nan), nan.copy(), tuple(notes))
@@ -219,7 +221,7 @@ class GaussianMoments:
         of_log_det = np.array(
             [log_det_bias(joint, snr, nu) - log_det_bias(given, snr, nu) for given, joint in self.spectra]
         )
-        return 0.5 * (of_log_det[:-1] - of_log_det[-1])
+        return np.asarray(0.5 * (of_log_det[:-1] - of_log_det[-1]))
 
     def _local(self, x: NDArray[np.floating], weights: FloatArray, value: FloatArray) -> FloatArray:
         """Log-density ratios up to a constant per cut, shifted so that their mean is the value.
@@ -238,7 +240,7 @@ class GaussianMoments:
             residual = (block @ flat).reshape(len(block), n_weights, n_targets)
             squares[:, start : start + len(block)] = np.square(residual).sum(axis=2).T
             start += len(block)
-        local = 0.5 * (squares[:-1] - squares[-1])
+        local: FloatArray = 0.5 * (squares[:-1] - squares[-1])
         local += (value - local.mean(axis=1))[:, None]
         return local
 
@@ -328,12 +330,13 @@ class _Conditioning:
                 gain = solve_triangular(half, basis.T @ tail, lower=True)
                 value[i] = 0.5 * np.log1p(np.maximum(eigvalsh(gain @ gain.T), 0.0)).sum()
             half = cholesky(basis.T @ variance @ basis, lower=True)
+            directions = np.arange(basis.shape[1])
             whiten = solve_triangular(half, basis.T, lower=True).T  # (|A|, directions)
             slopes = solve_triangular(
                 self.factor[:k, :k], self.rows[:, :k].T, lower=True, trans="T", check_finite=False
             )
-            weights[i][np.ix_(self.targets, range(basis.shape[1]))] = whiten
-            weights[i][np.ix_(self.kept[:k], range(basis.shape[1]))] = -slopes @ whiten
+            weights[i][np.ix_(self.targets, directions)] = whiten
+            weights[i][np.ix_(self.kept[:k], directions)] = -slopes @ whiten
         return value, weights, free
 
 

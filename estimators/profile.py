@@ -91,7 +91,7 @@ def check_layout(x: NDArray[np.floating], sizes: Sequence[int]) -> IntArray:
     >>> check_layout(np.zeros((5, 4)), (1, 2, 1)).tolist()
     [0, 1, 3, 4]
     """
-    if not isinstance(x, np.ndarray) or not np.issubdtype(x.dtype, np.floating):
+    if not np.issubdtype(getattr(x, "dtype", np.object_), np.floating):
         raise TypeError(f"samples must be a floating-point array, got {getattr(x, 'dtype', type(x).__name__)}")
     if x.ndim != 2:
         raise ValueError(f"samples must have shape (n, d), got {x.shape}")

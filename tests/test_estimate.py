@@ -48,7 +48,8 @@ def test_regions_by_mask_index_and_name(images: np.ndarray) -> None:
 def test_c_is_all_the_rest_and_b_may_be_empty(images: np.ndarray) -> None:
     rest = estimate_cmi(images, 4, [1, 3], method="gaussian")
     assert rest.dims == (1, 2, 6)
-    for empty in (None, [], np.zeros((3, 3), dtype=bool)):
+    empties: list[Any] = [None, [], np.zeros((3, 3), dtype=bool)]
+    for empty in empties:
         mutual = estimate_cmi(images, 4, empty, 0, method="gaussian")
         assert mutual.dims == (1, 0, 1)
         flat = images.reshape(300, 9)
@@ -172,7 +173,13 @@ def test_memory_layouts_and_types() -> None:
     expected = estimate_cmi(x.astype(float), 0, 1, 2, method="gaussian").value
     frozen = x.astype(np.float32)
     frozen.setflags(write=False)
-    for variant in (x, x.astype(np.uint16) * 0 + x, np.asfortranarray(x.astype(float)), frozen, x.astype(np.float16)):
+    for variant in (
+        x,
+        x.astype(np.uint16) * 0 + x,
+        np.asfortranarray(x.astype(float)),
+        frozen,
+        x.astype(np.float16),
+    ):
         assert estimate_cmi(variant, 0, 1, 2, method="gaussian").value == pytest.approx(expected, abs=1e-9)
     assert estimate_cmi(x.tolist(), 0, 1, 2, method="gaussian").value == pytest.approx(expected, abs=1e-9)
     wide = np.repeat(x.astype(float), 2, axis=1)[:, ::2]
@@ -273,7 +280,7 @@ def test_partition_beyond_the_samples() -> None:
 
 def test_positional_arguments_end_after_c() -> None:
     with pytest.raises(TypeError):
-        estimate_cmi(GOOD, 0, 1, 2, "gaussian")  # type: ignore[misc]
+        estimate_cmi(GOOD, 0, 1, 2, "gaussian")  # type: ignore[call-arg]
 
 
 def test_gaussian_through_the_public_call_equals_the_estimator() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,6 +12,7 @@ from naive import gaussian_cmi
 from truths import Gaussian, chain, random_gaussian
 
 from estimators import fit_gaussian, gaussian_profile
+from estimators.gaussian import Shrinkage
 from estimators.log_determinant import digamma_bias, log_det_bias
 
 
@@ -83,7 +86,7 @@ def test_log_det_bias_without_noise_is_digamma() -> None:
     """Girko's form with the real correction meets the Wishart closed form as the noise goes away."""
     rng = np.random.default_rng(0)
     x = rng.standard_normal((500, 30))
-    noiseless = log_det_bias(np.linalg.eigvalsh(np.cov(x.T)), 1e12, 499)
+    noiseless = log_det_bias(np.linalg.eigvalsh(np.cov(x.T)).astype(np.float64), 1e12, 499)
     exact = digamma_bias(30, 0, 499)
     assert exact < -0.9
     assert abs(noiseless - exact) < 30 / 499**2
@@ -101,7 +104,7 @@ def test_standard_errors(kind: str, snr: float) -> None:
         z = rng.standard_normal((600, 7)) if kind == "gaussian" else rng.laplace(size=(600, 7))
         if kind == "mixture":
             z = rng.standard_normal((600, 7)) * rng.choice([0.5, 2.0], size=(600, 1))
-        return z @ mix.T
+        return np.asarray(z @ mix.T)
 
     results = [gaussian_profile(draw(seed), (1, 0, 2, 4), snr=snr) for seed in range(300)]
     spread = np.std([r.value[0] for r in results], ddof=1)
@@ -122,7 +125,7 @@ def test_local_values_average_to_the_value(snr: float) -> None:
 
 
 def test_local_values_are_log_density_ratios() -> None:
-    """log p(a|bc) - log p(a|b) under the fitted Gaussian, from its conditional means and variances."""
+    """Log p(a|bc) - log p(a|b) under the fitted Gaussian, from its conditional means and variances."""
     x = chain(3, (1,)).sample(400, 1)
     sizes = (1, 2, 4)
     s, m = np.cov(x.T), x.mean(axis=0)
@@ -131,7 +134,7 @@ def test_local_values_are_log_density_ratios() -> None:
         w = np.linalg.solve(s[given, given], s[given, 0])
         variance = s[0, 0] - s[0, given] @ w
         residual = x[:, 0] - m[0] - (x - m)[:, given] @ w
-        return -0.5 * np.log(variance) - 0.5 * residual**2 / variance
+        return np.asarray(-0.5 * np.log(variance) - 0.5 * residual**2 / variance)
 
     expected = log_density(slice(1, 7)) - log_density(slice(1, 3))
     got = gaussian_profile(x, sizes, correct_bias=False)
@@ -203,7 +206,7 @@ def test_columns_of_a_that_repeat_each_other() -> None:
 
 
 @pytest.mark.parametrize("shrinkage", ["ledoit-wolf", "oas", 0.3])
-def test_shrinkage(shrinkage: str | float) -> None:
+def test_shrinkage(shrinkage: Shrinkage) -> None:
     model = chain(20, (2,))
     x = model.sample(30, 0)
     result = gaussian_profile(x, model.sizes, shrinkage=shrinkage)
@@ -246,7 +249,8 @@ def test_identities(seed: int, sizes: tuple[int, ...], snr: float) -> None:
     np.testing.assert_allclose(cmi(mirrored, (c.shape[1], b.shape[1], a)), value[:1], atol=1e-9)
     # order of samples, order of columns inside a part, shifts
     shuffled = np.concatenate(
-        [x[:, rng.permutation(np.arange(i, j))] for i, j in zip(offsets[:-1], offsets[1:], strict=True)], axis=1
+        [x[:, rng.permutation(np.arange(i, j))] for i, j in pairwise(offsets)],
+        axis=1,
     )
     np.testing.assert_allclose(cmi(rng.permutation(shuffled) + 5.0, sizes), value, atol=1e-9)
 

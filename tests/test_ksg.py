@@ -101,7 +101,7 @@ def test_bias_in_many_dimensions_is_named() -> None:
 
 
 def test_ties_break_the_plain_form_and_are_detected() -> None:
-    """80 % exact zeros: the plain form returns psi(k) - psi(1) for most points; the mixed form is near the truth."""
+    """80 % exact zeros: the plain form returns psi(k) - psi(1) for most points; the mixed one is near the truth."""
     rng = np.random.default_rng(1)
     x = rng.standard_normal((1000, 3)) * (rng.random((1000, 1)) < 0.2)  # I(A:C|B) is small: one shared mask
     plain = ksg_profile(x, (1, 1, 1), ties="continuous")

@@ -75,7 +75,7 @@ def test_times_outside_are_errors(name: str, t: float) -> None:
 
 
 def test_snr_out_of_reach() -> None:
-    with pytest.raises(ValueError, match="reaches SNRs from 0.0004 to 1e"):
+    with pytest.raises(ValueError, match=r"reaches SNRs from 0\.0004 to 1e"):
         noise_schedule("ve").time(1e9)
     for bad in (-1.0, np.nan):
         with pytest.raises(ValueError, match="reaches SNRs"):

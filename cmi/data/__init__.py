@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from cmi.checks import whole_number
-from cmi.data.readers import CORRUPT, Raw, find_reader
+from cmi.data.readers import Raw, Unreadable, find_reader, first_line
 from cmi.data.sample_set import SampleSet, crop_slices, guess_channel_axis, to_unit_range
 
 __all__ = ["EMBEDDED", "SampleSet", "crop_slices", "open_dataset", "to_unit_range"]
@@ -71,7 +71,9 @@ def open_dataset(
     else:
         path = Path(name).expanduser()
         if not path.exists():
-            raise FileNotFoundError(f"there is no file {name!r}, nor an embedded data set of that name ({', '.join(EMBEDDED)})")
+            raise FileNotFoundError(
+                f"there is no file {name!r}, nor an embedded data set of that name ({', '.join(EMBEDDED)})"
+            )
         raw = _read(path, key, limit)
         name = path.resolve().name
     array = raw.array[:limit]
@@ -84,19 +86,17 @@ def open_dataset(
         channel_axis = guess_channel_axis(samples.shape[1:])
         if channel_axis is not None:
             notes.append(
-                f"axis {channel_axis} of a sample, of size {samples.shape[1:][channel_axis]}, was taken for the channels"
+                f"axis {channel_axis} of a sample, of size {samples.shape[1 + channel_axis]}, "
+                "was taken for the channels"
             )
-    return SampleSet(
-        np.asarray(samples), name, raw.format, raw.total, channel_axis, raw.columns, tuple(notes)
-    )
+    return SampleSet(np.asarray(samples), name, raw.format, raw.total, channel_axis, raw.columns, tuple(notes))
 
 
 def _read(path: Path, key: str | None, limit: int | None) -> Raw:
     reader = find_reader(path)
     try:
         return reader(path, key, limit)
-    except (PermissionError, ImportError, ValueError):
+    except (Unreadable, PermissionError, ImportError, MemoryError):
         raise
-    except CORRUPT as error:
-        why = str(error).strip("'\"") or type(error).__name__
-        raise ValueError(f"{path.name} cannot be read, it is truncated or corrupt: {why.splitlines()[0]}") from error
+    except Exception as error:  # each library raises its own for files that are cut short or something else
+        raise ValueError(f"{path.name} cannot be read, it is truncated or corrupt: {first_line(error)}") from error

@@ -11,7 +11,6 @@ import math
 import re
 import struct
 import zipfile
-import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["READERS", "Raw", "find_reader"]
+__all__ = ["READERS", "Raw", "Unreadable", "find_reader"]
 
 MAX_BYTES = 8 * 2**30  # of samples in memory, as float32
 _GZIP_RATIO = 1040  # deflate cannot expand by more
@@ -38,6 +37,10 @@ class Raw:
     notes: tuple[str, ...] = ()
 
 
+class Unreadable(ValueError):
+    """A file that a reader understood well enough to say what is wrong with it."""
+
+
 Reader = Callable[[Path, str | None, int | None], Raw]
 
 
@@ -46,7 +49,7 @@ def find_reader(path: Path) -> Reader:
 
     Raises
     ------
-    ValueError
+    Unreadable
         If no reader knows the suffix.
     """
     if path.is_dir():
@@ -56,7 +59,7 @@ def find_reader(path: Path) -> Reader:
         return _read_idx
     if path.suffix.lower() in READERS:
         return READERS[path.suffix.lower()]
-    raise ValueError(
+    raise Unreadable(
         f"{path.name} has no suffix that tells its format: known are {', '.join(sorted(READERS))}, IDX files as "
         "MNIST names them (plain or .gz), and folders of images"
     )
@@ -66,14 +69,14 @@ def _take(shape: Iterable[int], limit: int | None, name: str) -> int:
     """How many samples to read, after checking that they fit into memory."""
     sizes = [int(s) for s in shape]
     if len(sizes) < 2:
-        raise ValueError(
+        raise Unreadable(
             f"{name} holds a {len(sizes)}-dimensional array, need (n, *shape)"
             + (": are these the labels?" if len(sizes) == 1 else "")
         )
     n = sizes[0] if limit is None else min(limit, sizes[0])
     if 4 * n * math.prod(sizes[1:]) > MAX_BYTES:
         fits = MAX_BYTES // max(4 * math.prod(sizes[1:]), 1)
-        raise ValueError(
+        raise Unreadable(
             f"{name} would take {4 * n * math.prod(sizes[1:]) / 2**30:.1f} GiB in memory: give a limit of at most "
             f"{fits} samples"
         )
@@ -95,28 +98,28 @@ def _need(module: str, suffix: str, extra: str) -> Any:
 def _pick(names: list[str], key: str | None, file: str) -> str:
     """Return the key of one of several arrays in a file, or say which there are."""
     if not names:
-        raise ValueError(f"{file} holds no arrays")
+        raise Unreadable(f"{file} holds no arrays")
     shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
     if key is None:
-        raise ValueError(f"{file} holds arrays by name: give a key, one of {shown}")
+        raise Unreadable(f"{file} holds arrays by name: give a key, one of {shown}")
     if key not in names:
-        raise ValueError(f"{file} has no array {key!r}: it holds {shown}")
+        raise Unreadable(f"{file} has no array {key!r}: it holds {shown}")
     return key
 
 
 def _no_key(key: str | None, path: Path) -> None:
     if key is not None:
-        raise ValueError(f"{path.name} holds one array and takes no key, got {key!r}")
+        raise Unreadable(f"{path.name} holds one array and takes no key, got {key!r}")
 
 
 def _npy_header(file: BinaryIO, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
     version = np.lib.format.read_magic(file)
     if version not in ((1, 0), (2, 0)):
-        raise ValueError(f"{name} has the unknown .npy version {version}")
+        raise Unreadable(f"{name} has the unknown .npy version {version}")
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, _, dtype = read(file)
     if dtype.hasobject:
-        raise ValueError(f"{name} holds pickled Python objects, which are never loaded: save it as plain numbers")
+        raise Unreadable(f"{name} holds pickled Python objects, which are never loaded: save it as plain numbers")
     return shape, dtype
 
 
@@ -126,7 +129,9 @@ def _read_npy(path: Path, key: str | None, limit: int | None) -> Raw:
         shape, dtype = _npy_header(file, path.name)
         present = path.stat().st_size - file.tell()
     if present < math.prod(shape) * dtype.itemsize:
-        raise ValueError(f"{path.name} is truncated: {math.prod(shape) * dtype.itemsize} bytes promised, {present} there")
+        raise Unreadable(
+            f"{path.name} is truncated: {math.prod(shape) * dtype.itemsize} bytes promised, {present} there"
+        )
     n = _take(shape, limit, path.name)
     stored = np.load(path, mmap_mode="r", allow_pickle=False)
     return Raw(np.array(stored[:n]), shape[0], "npy")
@@ -141,7 +146,7 @@ def _read_npz(path: Path, key: str | None, limit: int | None) -> Raw:
         n = _take(shape, limit, f"{key} in {path.name}")
         packed = archive.getinfo(f"{key}.npy").compress_size
         if math.prod(shape) * dtype.itemsize > _GZIP_RATIO * packed + 1024:
-            raise ValueError(f"{key} in {path.name} promises more data than the file can hold: it is corrupt")
+            raise Unreadable(f"{key} in {path.name} promises more data than the file can hold: it is corrupt")
     with np.load(path, allow_pickle=False) as arrays:
         return Raw(np.array(arrays[key][:n]), shape[0], "npz")
 
@@ -177,15 +182,15 @@ def _read_torch(path: Path, key: str | None, limit: int | None) -> Raw:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         if "weights_only" in str(error) or "Unsupported" in str(error):
-            raise ValueError(
+            raise Unreadable(
                 f"{path.name} holds pickled Python objects, which are never loaded: save plain tensors"
             ) from None
-        raise ValueError(f"{path.name} cannot be read as a torch file: {str(error).splitlines()[0]}") from None
+        raise
     if not isinstance(content, torch.Tensor):
         if isinstance(content, (tuple, list)):
             content = {str(i): item for i, item in enumerate(content)}
         if not isinstance(content, dict):
-            raise ValueError(f"{path.name} holds a {type(content).__name__}, not a tensor")
+            raise Unreadable(f"{path.name} holds a {type(content).__name__}, not a tensor")
         tensors = {str(name): item for name, item in content.items() if isinstance(item, torch.Tensor)}
         content = tensors[_pick(list(tensors), key, path.name)]
     else:
@@ -204,22 +209,24 @@ def _read_idx(path: Path, key: str | None, limit: int | None) -> Raw:
     with gzip.open(path, "rb") if zipped else path.open("rb") as file:
         head = file.read(4)
         if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in _IDX_TYPES:
-            raise ValueError(f"{path.name} does not begin as an IDX file does")
+            raise Unreadable(f"{path.name} does not begin as an IDX file does")
         dtype, dims = np.dtype(_IDX_TYPES[head[2]]), head[3]
         sizes = file.read(4 * dims)
         if len(sizes) < 4 * dims:
-            raise ValueError(f"{path.name} is truncated inside its header")
+            raise Unreadable(f"{path.name} is truncated inside its header")
         shape = struct.unpack(f">{dims}I", sizes)
         promised = math.prod(shape) * dtype.itemsize
         if promised > packed * (_GZIP_RATIO if zipped else 1) + 1024:
-            raise ValueError(f"{path.name} promises {promised} bytes, more than the file can hold: truncated or corrupt")
+            raise Unreadable(
+                f"{path.name} promises {promised} bytes, more than the file can hold: truncated or corrupt"
+            )
         n = _take(shape, limit, path.name)
         wanted = n * math.prod(shape[1:]) * dtype.itemsize
         content = file.read(wanted)
         if len(content) < wanted:
-            raise ValueError(f"{path.name} is truncated: {wanted} bytes of samples promised, {len(content)} there")
+            raise Unreadable(f"{path.name} is truncated: {wanted} bytes of samples promised, {len(content)} there")
         if n == shape[0] and file.read(1):
-            raise ValueError(f"{path.name} goes on after the {n} samples that its header promises: it is corrupt")
+            raise Unreadable(f"{path.name} goes on after the {n} samples that its header promises: it is corrupt")
     array = np.frombuffer(content, dtype=dtype).reshape(n, *shape[1:])
     return Raw(array.astype(dtype.newbyteorder("=")), int(shape[0]), "IDX")
 
@@ -233,14 +240,14 @@ def _read_folder(path: Path, key: str | None, limit: int | None) -> Raw:
     if not files:
         others = sorted(file.name for file in path.iterdir())[:4]
         hint = f"; it holds {', '.join(others)}: name one of them" if others else ""
-        raise ValueError(f"the folder {path.name} holds no images ({', '.join(sorted(_IMAGES))}){hint}")
+        raise Unreadable(f"the folder {path.name} holds no images ({', '.join(sorted(_IMAGES))}){hint}")
     image_module = _need("PIL.Image", "images", "data")
     pictures: list[NDArray[Any]] = []
     notes: set[str] = set()
     for file in files[:limit]:
         pixels, note = _read_image(image_module, file)
         if pictures and pixels.shape != pictures[0].shape:
-            raise ValueError(
+            raise Unreadable(
                 f"images differ in size or channels: {files[0].name} has shape {pictures[0].shape}, {file.name} "
                 f"{pixels.shape}"
             )
@@ -266,7 +273,12 @@ def _read_image(image_module: Any, file: Path) -> tuple[NDArray[Any], str | None
                     image = image.convert(mode)
                 return np.array(image), note
     except Exception as error:  # noqa: BLE001  (each plugin raises its own)
-        raise ValueError(f"{file.name} cannot be read as an image: {str(error).splitlines()[0]}") from None
+        raise Unreadable(f"{file.name} cannot be read as an image: {first_line(error)}") from None
+
+
+def first_line(error: BaseException) -> str:
+    """What a library says, in one line; its type where it says nothing."""
+    return next(iter(str(error).strip("'\" \n").splitlines()), type(error).__name__)
 
 
 def _read_table(path: Path, key: str | None, limit: int | None) -> Raw:
@@ -281,13 +293,10 @@ def _read_table(path: Path, key: str | None, limit: int | None) -> Raw:
         try:
             head = pd.read_csv(path, nrows=0)
         except pd.errors.EmptyDataError:
-            raise ValueError(f"{path.name} is empty") from None
+            raise Unreadable(f"{path.name} is empty") from None
         headless = all(_is_number(name) for name in head.columns)
         notes = ("the first line holds numbers: read as a sample, columns named 0, 1, ...",) if headless else ()
-        try:
-            frame = pd.read_csv(path, header=None if headless else 0, nrows=limit)
-        except (pd.errors.ParserError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path.name} cannot be read as a table: {str(error).splitlines()[0]}") from None
+        frame = pd.read_csv(path, header=None if headless else 0, nrows=limit)
         total = len(frame)
         if limit is not None and total == limit:
             with path.open("rb") as file:
@@ -297,13 +306,13 @@ def _read_table(path: Path, key: str | None, limit: int | None) -> Raw:
         wanted = [name.strip() for name in key.split(",")]
         missing = [name for name in wanted if name not in frame.columns]
         if missing:
-            raise ValueError(f"{path.name} has no column {missing[0]!r}: it has {', '.join(frame.columns[:10])}")
+            raise Unreadable(f"{path.name} has no column {missing[0]!r}: it has {', '.join(frame.columns[:10])}")
         frame = frame[wanted]
     odd = [name for name, dtype in frame.dtypes.items() if getattr(dtype, "kind", "O") not in "fiub"]
     if odd:
-        raise ValueError(
-            f"the columns {', '.join(map(str, odd[:5]))} of {path.name} do not hold numbers: choose columns with a key "
-            "such as a,b,c"
+        raise Unreadable(
+            f"the columns {', '.join(map(str, odd[:5]))} of {path.name} do not hold numbers: choose columns with "
+            "a key such as a,b,c"
         )
     n = _take((len(frame), frame.shape[1]), limit, path.name)
     columns = tuple(map(str, frame.columns))
@@ -329,6 +338,3 @@ READERS: dict[str, Reader] = {
     ".parquet": _read_table,
     ".zarr": _read_zarr,
 }
-
-# What the libraries raise for files that are cut short or are something else.
-CORRUPT = (OSError, EOFError, zlib.error, zipfile.BadZipFile, struct.error, KeyError)

@@ -82,7 +82,9 @@ def crop_slices(text: str, shape: tuple[int, ...]) -> tuple[slice, ...]:
     """
     parts = text.split(",")
     if len(parts) > len(shape):
-        raise ValueError(f"the crop {text!r} has {len(parts)} parts, but a sample of shape {shape} has {len(shape)} axes")
+        raise ValueError(
+            f"the crop {text!r} has {len(parts)} parts, but a sample of shape {shape} has {len(shape)} axes"
+        )
     slices = []
     for part, size in zip(parts, shape, strict=False):
         try:

@@ -1,0 +1,87 @@
+"""Pictures: what is drawn is what the scan holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from test_transition import scan_with_lengths
+
+from cmi import PhaseScan, open_dataset, phase_scan
+from cmi.plot import plot_map, plot_markov_length, plot_scan, save_plot
+
+
+@pytest.fixture(scope="module")
+def scan() -> PhaseScan:
+    return phase_scan(open_dataset("digits"), levels=[0.0, 0.3, 0.6, 1.0], widths=[1, 2, 3], center=(3, 3))
+
+
+def test_axes_in_axes_out(scan: PhaseScan) -> None:
+    _, ax = plt.subplots()
+    assert scan.plot(ax) is ax
+    assert ax.get_xlabel() == "noise level t"
+    assert ax.get_ylabel() == "buffer width r  [pixels]"
+    plt.close("all")
+    before = plt.get_fignums()
+    own = scan.plot()
+    assert plt.get_fignums() == before  # no pyplot figure is left behind
+    assert len(own.figure.axes) == 3
+
+
+def test_the_map_holds_the_values(scan: PhaseScan) -> None:
+    _, ax = plt.subplots()
+    plot_map(scan, ax)
+    drawn = ax.collections[0].get_array()
+    assert drawn is not None
+    values = scan.dataset.cmi.values.T
+    clear = (scan.dataset.cmi > 2 * scan.dataset.stderr).values.T
+    np.testing.assert_array_equal(np.ma.getmaskarray(drawn), ~clear)
+    np.testing.assert_allclose(np.ma.filled(drawn, np.nan)[clear], values[clear])
+    assert len(ax.patches) == int((~clear).sum()) >= 3  # hatched: at t = 1 nothing stands above 0
+    plt.close("all")
+
+
+def test_the_curve_holds_the_lengths(scan: PhaseScan) -> None:
+    _, ax = plt.subplots()
+    plot_markov_length(scan, ax)
+    known = [m for m in scan.markov_length if m.success]
+    curve = ax.lines[0]
+    np.testing.assert_allclose(np.asarray(curve.get_ydata(), dtype=float), np.array([m.value for m in known]))
+    crosses = next(line for line in ax.lines if line.get_marker() == "x")
+    assert len(np.asarray(crosses.get_xdata())) == 4 - len(known)
+    assert [text.get_text() for text in ax.texts if "verdict" in text.get_text()] == ["verdict: unresolved"]
+    plt.close("all")
+
+
+def test_unusual_scans_can_be_drawn() -> None:
+    empty = scan_with_lengths([0, 0, 0])
+    partial = scan_with_lengths([1.0, 2.0, 1.0])
+    partial.dataset.finished.values[1] = 0
+    partial.dataset.cmi.values[1] = np.nan
+    single = phase_scan(open_dataset("digits", limit=200), levels=[0.5], widths=[2])
+    infinite = scan_with_lengths([1.0, 2.0, 1.0])
+    infinite.dataset.cmi.values[0, 0] = np.inf
+    for scan in (empty, partial, single, infinite):
+        plot_scan(scan).figure.draw_without_rendering()  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".pdf", ".svg"])
+def test_save_plot(scan: PhaseScan, suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"picture{suffix}"
+    save_plot(scan, path)
+    assert path.stat().st_size > 5000
+    before = path.read_bytes()
+    with pytest.raises(FileExistsError, match="exists"):
+        save_plot(scan, path)
+    assert path.read_bytes() == before
+    save_plot(scan, path, overwrite=True)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_unknown_pictures(scan: PhaseScan, tmp_path: Path) -> None:
+    for name in ("picture.xyz", "picture"):
+        with pytest.raises(ValueError, match=r"no suffix of a picture: use \.png"):
+            save_plot(scan, tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
