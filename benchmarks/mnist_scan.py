@@ -67,7 +67,8 @@ def main() -> None:
             print(f"{seconds:6.2f} s, peak memory {float(done.stderr.split()[-1]):.2f} GiB")
         print(done.stdout)
         print(
-            f"largest distance from the determinant formula: {worst_distance(arguments.file, PhaseScan.load(out)):.1e}"
+            "largest distance from the determinant formula: "
+            f"{worst_distance(arguments.file, PhaseScan.load(out)):.1e}"
         )
 
 

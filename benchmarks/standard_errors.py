@@ -56,7 +56,8 @@ def main() -> None:
     estimators["ksg k=5 mixed"] = lambda x, sizes: ksg_profile(x, sizes, ties="mixed")
     print(f"n = {N}, {runs} seeds")
     print(
-        f"{'model':22} {'method':14} {'truth':>7} {'bias':>8} {'spread':>8} {'claimed':>8} {'ratio':>6} {'factor':>7}"
+        f"{'model':22} {'method':14} {'truth':>7} {'bias':>8} {'spread':>8} {'claimed':>8} {'ratio':>6} "
+        f"{'factor':>7}"
     )
     for name, (covariance, sizes) in models().items():
         root = np.linalg.cholesky(covariance)

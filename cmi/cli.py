@@ -337,8 +337,7 @@ def _levels(text: str) -> list[float]:
         raise ValueError(
             f"--levels takes start:stop:count, as in 0:1:11, or a list as in 0.1,0.5; got {text!r}"
         ) from None
-    # rounding turns 0.30000000000000004 into the 0.3 that was meant
-    return [float(f"{t:.12g}") for t in np.linspace(start, stop, count)]
+    return [float(t) for t in np.linspace(start, stop, count)]
 
 
 def _widths(text: str | None) -> range | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -56,7 +56,8 @@ class Method:
     profile : callable
         ``profile(x, sizes, **options)`` on samples as they are.
     fit : callable or None
-        ``fit(x, sizes, **options)`` -> `FittedNoise`, for methods that know the noise; None: noise is sampled.
+        ``fit(x, sizes, snrs=..., **options)`` -> `FittedNoise`, for methods that know the noise, with the SNRs that
+        will be asked for; None: noise is sampled.
     tells : str
         One line on what it can and cannot tell, for help texts.
     """
@@ -81,13 +82,6 @@ class Method:
                 )
 
 
-def _fit_gaussian(x: NDArray[np.floating], sizes: Sequence[int], **options: Any) -> FittedNoise:
-    moments = fit_gaussian(x, sizes, **options)
-    if moments.correct_bias and moments.shrinkage == 0.0:
-        _ = moments.spectra  # once, here, before the moments are sent to workers
-    return moments
-
-
 METHODS: dict[str, Method] = {
     method.name: method
     for method in (
@@ -95,7 +89,7 @@ METHODS: dict[str, Method] = {
             "gaussian",
             gaussian_profile,
             "linear dependence only; noise exact, bias corrected, any number of pixels, seconds",
-            _fit_gaussian,
+            fit_gaussian,
         ),
         Method(
             "copula",

@@ -66,7 +66,8 @@ def phase_scan(
     x0 : (n, *shape) array, DataFrame, torch tensor, or a `SampleSet` from `open_dataset`
         Clean samples. Integer grey levels are scaled to [0, 1], since the noise has the unit of the data.
     levels : iterable of float
-        Times t of the noise schedule, in [0, 1].
+        Times t of the noise schedule, in [0, 1]; rounded to twelve digits, so that ``dataset.sel(t=0.3)`` finds
+        0.3.
     widths : iterable of int, optional
         Buffer widths r; default 1, 2, ... as far as something is left for C. 0 is no buffer: plain mutual
         information.
@@ -144,7 +145,9 @@ def phase_scan(
     total = len(times)
     try:
         with one_blas_thread():
-            fitted = None if chosen.fit is None else chosen.fit(x, partition.sizes, **options)
+            fitted = (
+                None if chosen.fit is None else chosen.fit(x, partition.sizes, snrs=schedule.snr(todo), **options)
+            )
             cell = _Cell(method, options, schedule, partition, seed, fitted)
             for done, (t, result) in enumerate(_run(cell, x, todo, executor), start=total - len(todo) + 1):
                 scan.put(t, result)
@@ -252,7 +255,8 @@ def _levels(levels: Iterable[float], schedule: Noise) -> NDArray[np.float64]:
     if times.ndim != 1 or len(times) == 0:
         raise ValueError("levels are empty: give at least one time t in [0, 1]")
     schedule.snr(times)  # raises for levels outside the schedule
-    times = np.sort(times)
+    # 0.1 * 3 is not 0.3 to the last bit, but it is what was meant: a level can then be looked up by its value.
+    times = np.sort([float(f"{t:.12g}") for t in times])
     if (np.diff(times) == 0.0).any():
         raise ValueError(f"levels repeat {times[:-1][np.diff(times) == 0.0][0]:g}")
     return times

@@ -14,7 +14,7 @@ __all__ = ["DETERMINED", "ordered_cholesky"]
 DETERMINED = 1e-10
 
 
-def ordered_cholesky(matrix: FloatArray) -> tuple[FloatArray, BoolArray]:
+def ordered_cholesky(matrix: FloatArray, *, determined: float = DETERMINED) -> tuple[FloatArray, BoolArray]:
     """Factor a covariance matrix column by column, skipping those that the earlier columns determine.
 
     A skipped column is a linear function of columns before it, so nothing conditioned on those changes with
@@ -24,6 +24,9 @@ def ordered_cholesky(matrix: FloatArray) -> tuple[FloatArray, BoolArray]:
     ----------
     matrix : (d, d) array
         Symmetric, positive semi-definite up to rounding.
+    determined : float
+        Share of its own variance below which what is left of a column counts as rounding. With noise nothing is
+        ever determined: then give 0, and only pivots that rounding has made negative are skipped.
 
     Returns
     -------
@@ -44,7 +47,7 @@ def ordered_cholesky(matrix: FloatArray) -> tuple[FloatArray, BoolArray]:
     except LinAlgError:
         pass
     else:
-        if np.all(np.diagonal(factor) ** 2 > DETERMINED * variances):
+        if np.all(np.diagonal(factor) ** 2 > determined * variances):
             return factor, np.ones(len(matrix), dtype=np.bool_)
     # Left-looking, one column at a time: slower, and needed only where noise does not lift the small pivots.
     factor = np.zeros_like(matrix)
@@ -52,7 +55,7 @@ def ordered_cholesky(matrix: FloatArray) -> tuple[FloatArray, BoolArray]:
     rank = 0
     for j, variance in enumerate(variances):
         column = matrix[j:, j] - factor[j:, :rank] @ factor[j, :rank]
-        if column[0] > DETERMINED * variance and variance > 0.0:
+        if column[0] > determined * variance and variance > 0.0:
             factor[j:, rank] = column / np.sqrt(column[0])
             kept[j] = True
             rank += 1

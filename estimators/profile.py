@@ -38,6 +38,8 @@ class Profile:
         What a reader of the numbers has to know: dropped columns, ties, deterministic dependence.
     variance_factor : float
         Variance of `value` over that of a mean of n independent local values: above 1 where these share data.
+    least_variance : (cuts,) array or None
+        Floor of the variance of `value`: what is left where the local values no longer vary (a CMI of 0).
     """
 
     value: FloatArray
@@ -45,6 +47,7 @@ class Profile:
     bias: FloatArray
     notes: tuple[str, ...] = ()
     variance_factor: float = 1.0
+    least_variance: FloatArray | None = None
 
     def covariance(self) -> FloatArray:
         """Return the (cuts, cuts) covariance of the errors of `value`; not finite where a value is not.
@@ -60,6 +63,9 @@ class Profile:
         known = np.isfinite(self.value)
         centred = self.local[known] - self.local[known].mean(axis=1, keepdims=True)
         result[np.ix_(known, known)] = self.variance_factor * (centred @ centred.T) / (n - 1) / n
+        if self.least_variance is not None:
+            variance = np.diagonal(result)
+            np.fill_diagonal(result, np.where(known, np.fmax(variance, self.least_variance), np.nan))
         return result
 
 

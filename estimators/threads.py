@@ -62,7 +62,7 @@ def for_ranges(job: Callable[[int, int], None], n: int, *, chunk: int, threads: 
     chunk : int
         Items per call; small enough that the last call does not keep the other threads waiting.
     threads : int, optional
-        Default: `available_threads`.
+        Default: `available_threads`; one inside `serial`, whatever is asked for.
 
     Examples
     --------
@@ -72,7 +72,8 @@ def for_ranges(job: Callable[[int, int], None], n: int, *, chunk: int, threads: 
     [(0, 2), (2, 4), (4, 5)]
     """
     ranges = [(start, min(start + chunk, n)) for start in range(0, n, chunk)]
-    threads = min(threads or available_threads(), len(ranges))
+    allowed = available_threads()
+    threads = min(allowed if threads is None else threads, len(ranges), allowed if _serial.get() else len(ranges))
     if threads <= 1:
         for start, stop in ranges:
             job(start, stop)
