@@ -7,12 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
+from scipy.stats import norm
+from scipy.stats import t as student_t
 
 FloatArray = NDArray[np.float64]
 
 __all__ = ["MIN_WIDTHS", "MarkovLength", "fit_markov_length"]
 
-MIN_WIDTHS = 3  # a two-parameter curve through two points would fit anything
+MIN_WIDTHS = 4  # two more than parameters: fewer cannot show that the curve is no exponential
 _RESOLVED = 2.0  # standard errors by which the decay rate must exceed 0
 _NOISE_FLOOR = 3.0  # a width counts where its CMI is this many standard errors above 0
 
@@ -35,6 +37,9 @@ class MarkovLength:
         a in a exp(-r/xi), nats.
     misfit : float
         Relative scatter of the curve around the exponential beyond its errors; these contain it.
+    upper : float
+        Bound on xi (two errors), which a curve too short for a fit may give as well; infinite where the curve may
+        not decay at all, NaN where there is no CMI above its error.
     """
 
     value: float
@@ -46,6 +51,7 @@ class MarkovLength:
     widths_used: tuple[int, ...] = ()
     amplitude: float = float("nan")
     misfit: float = float("nan")
+    upper: float = float("nan")
 
     @classmethod
     def unresolved(
@@ -54,10 +60,11 @@ class MarkovLength:
         widths_used: tuple[int, ...] = (),
         rate: float = float("nan"),
         rate_stderr: float = float("nan"),
+        upper: float = float("nan"),
     ) -> MarkovLength:
         """Make a result without a length, for the reason given."""
         nan = float("nan")
-        return cls(nan, nan, rate, rate_stderr, False, message, widths_used)
+        return cls(nan, nan, rate, rate_stderr, False, message, widths_used, upper=upper)
 
     def __str__(self) -> str:
         return f"{self.value:.2f} +- {self.stderr:.2f}" if self.success else f"unresolved ({self.message})"
@@ -69,13 +76,15 @@ def fit_markov_length(
     """Fit a exp(-r/xi) to the curve by weighted least squares over the widths above the noise floor.
 
     Used are the widths from the smallest one (0, no buffer at all, is left out) up to the first whose CMI is not
-    3 standard errors above 0, and none beyond half the reach (but at least three): there C is a shrinking frame
-    of the sample, and the curve falls because of that.
+    3 standard errors above 0, and none beyond half the reach, rounded up (but at least four): there C is a shrinking
+    frame of the sample, and the curve falls because of that.
 
     The fit is of a line to log I, each point weighted by 1/(relative error^2 + misfit^2).  The misfit is the
     scatter around an exponential that brings chi^2 down to its degrees of freedom (Paule and Mandel 1982), 0 if
     chi^2 is below them already: a curve that is no exponential gives the length of its average slope, with an
-    error that says so.  The error of xi comes from the full covariance of the widths and the misfit.
+    error that says so.  The error of xi comes from the full covariance of the widths and the misfit; where the
+    misfit was estimated from few widths it is widened by the ratio of Student's t to the normal quantile, so that
+    two errors are about 95 % there too.
 
     Parameters
     ----------
@@ -91,7 +100,7 @@ def fit_markov_length(
     Returns
     -------
     MarkovLength
-        ``success=False`` where fewer than three widths stand above the floor or the decay rate cannot be told
+        ``success=False`` where fewer than four widths stand above the floor or the decay rate cannot be told
         from 0.
 
     Examples
@@ -113,32 +122,47 @@ def fit_markov_length(
     if reach is not None:
         fits &= r <= max(np.ceil(reach / 2.0), np.sort(r[r > 0])[:MIN_WIDTHS].max(initial=0.0))
     r, y, errors = r[fits], y[fits], errors[np.ix_(fits, fits)]
-    sd = np.sqrt(np.clip(np.diagonal(errors), 0.0, None))
+    # exact curves have no errors: then everything above 0 counts
+    sd = np.sqrt(np.maximum(np.diagonal(errors), (1e-12 * y) ** 2))
     with np.errstate(invalid="ignore"):
-        above = np.isfinite(y) & np.isfinite(sd) & (sd > 0.0) & (y > _NOISE_FLOOR * sd)
+        above = np.isfinite(y) & np.isfinite(sd) & (y > 0.0) & (y > _NOISE_FLOOR * sd)
     n = len(above) if above.all() else int(np.argmin(above))
     used = tuple(int(w) for w in r[:n])
     if n < MIN_WIDTHS:
         stand = f"only {n} of {len(r)} widths stand" if n else "no width stands"
-        return MarkovLength.unresolved(f"{stand} above the noise floor, {MIN_WIDTHS} are needed", used)
+        return MarkovLength.unresolved(
+            f"{stand} above the noise floor, {MIN_WIDTHS} are needed", used, upper=_short_bound(r, y, sd, n)
+        )
     r, y, sd, errors = r[:n], y[:n], sd[:n], errors[:n, :n]
     relative = sd / y
     # E log(y + error) = log y - (sd/y)^2/2 to second order
     log_amplitude, rate, misfit = _fit_line(r, np.log(y) + 0.5 * relative**2, relative)
     gain = _regression(r, 1.0 / (relative**2 + misfit**2))[1]
     rate_error = float(np.sqrt(max(gain @ (errors / np.outer(y, y) + misfit**2 * np.eye(n)) @ gain, 0.0)))
+    if misfit > 0.0:
+        rate_error *= float(student_t.ppf(0.975, n - 2) / norm.ppf(0.975))
+    lowest = rate - 2.0 * rate_error
+    upper = 1.0 / lowest if lowest > 0.0 else float("inf")
     if rate < _RESOLVED * rate_error:
-        return MarkovLength.unresolved(
-            f"the decay rate {rate:.2g} +- {rate_error:.2g} per pixel cannot be told from 0",
-            used,
-            rate,
-            rate_error,
-        )
+        why = f"the decay rate {rate:.2g} +- {rate_error:.2g} per pixel cannot be told from 0"
+        return MarkovLength.unresolved(why, used, rate, rate_error, upper)
     xi = 1.0 / rate
     message = f"fitted to r = {used[0]}..{used[-1]}" + (f", off by {misfit:.0%}" if misfit > 0.005 else "")
+    amplitude = float(np.exp(log_amplitude))
     return MarkovLength(
-        xi, rate_error * xi**2, rate, rate_error, True, message, used, float(np.exp(log_amplitude)), misfit
+        xi, rate_error * xi**2, rate, rate_error, True, message, used, amplitude, misfit=misfit, upper=upper
     )
+
+
+def _short_bound(r: FloatArray, y: FloatArray, sd: FloatArray, n: int) -> float:
+    """Bound xi by the fall from the first width to the first that is lost in the noise (or to the last)."""
+    if n == 0:
+        return float("nan")
+    last = min(n, len(r) - 1)
+    lowest_start, highest_end = y[0] - 2.0 * sd[0], y[last] + 2.0 * sd[last]
+    if last == 0 or not 0.0 < highest_end < lowest_start:
+        return float("inf")
+    return float((r[last] - r[0]) / np.log(lowest_start / highest_end))
 
 
 def _regression(r: FloatArray, weights: FloatArray) -> FloatArray:

@@ -55,7 +55,7 @@ class Noise(ABC):
     def snr(self, t: ArrayLike) -> FloatArray:
         """alpha(t)^2 / sigma(t)^2; infinite where there is no noise."""
         t = self._times(t)
-        with np.errstate(divide="ignore"):
+        with np.errstate(divide="ignore", over="ignore"):
             return np.asarray(np.square(self._alpha(t) / self._sigma(t)))
 
     def time(self, snr: ArrayLike) -> FloatArray:
@@ -75,7 +75,8 @@ class Noise(ABC):
                 f"the {self.name} schedule reaches SNRs from {low:.3g} to {high:.3g}, not "
                 f"{np.atleast_1d(snr)[np.atleast_1d(outside)][0]:.3g}"
             )
-        return np.asarray(np.clip(self._time(snr), 0.0, 1.0))
+        with np.errstate(divide="ignore", over="ignore"):
+            return np.asarray(np.clip(self._time(snr), 0.0, 1.0))
 
     def forward(self, x0: NDArray[np.floating], t: float, rng: np.random.Generator) -> FloatArray:
         """Draw Y = alpha(t) x0 + sigma(t) eps, eps standard normal of the shape of x0."""
@@ -114,7 +115,7 @@ class Interpolation(Noise):
         return 1.0 - t
 
     def _sigma(self, t: FloatArray) -> FloatArray:
-        return t
+        return t.copy()
 
     def _time(self, snr: FloatArray) -> FloatArray:
         return 1.0 / (1.0 + np.sqrt(snr))
@@ -135,8 +136,9 @@ class VariancePreservingLinear(Noise):
     beta_max: float = 20.0
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.beta_min < self.beta_max:
-            raise ValueError(f"need 0 <= beta_min < beta_max, got {self.beta_min} and {self.beta_max}")
+        if not 0.0 < self.beta_min < self.beta_max < 1400.0:
+            # exp(-700) is the smallest SNR that double precision holds with room to spare
+            raise ValueError(f"need 0 < beta_min < beta_max < 1400, got {self.beta_min} and {self.beta_max}")
 
     def _integral(self, t: FloatArray) -> FloatArray:
         return t * self.beta_min + 0.5 * t**2 * (self.beta_max - self.beta_min)
@@ -148,8 +150,7 @@ class VariancePreservingLinear(Noise):
         return np.asarray(np.sqrt(-np.expm1(-self._integral(t))))
 
     def _time(self, snr: FloatArray) -> FloatArray:
-        with np.errstate(divide="ignore"):
-            integral = np.log1p(1.0 / snr)
+        integral = np.log1p(1.0 / snr)
         slope = self.beta_max - self.beta_min
         return np.asarray(2.0 * integral / (self.beta_min + np.sqrt(self.beta_min**2 + 2.0 * slope * integral)))
 
@@ -186,8 +187,12 @@ class VariancePreservingCosine(Noise):
         return np.asarray(np.sqrt(np.sin(angle - start) * np.sin(angle + start)) / np.cos(start))
 
     def _time(self, snr: FloatArray) -> FloatArray:
-        alpha = 1.0 / np.sqrt(1.0 + 1.0 / np.where(snr == 0.0, np.nan, snr))
-        angle = np.arccos(np.where(snr == 0.0, 0.0, alpha) * np.cos(self._angle(np.zeros(()))))
+        # tan^2 of the angle from sigma and alpha alike: arccos alone would lose its digits near t = 0
+        start = self._angle(np.zeros(()))
+        signal = 1.0 / (1.0 + 1.0 / snr)  # alpha^2
+        sine2 = 1.0 / (1.0 + snr) + signal * np.sin(start) ** 2
+        cosine2 = signal * np.cos(start) ** 2
+        angle = np.arctan2(np.sqrt(sine2), np.sqrt(cosine2))
         return np.asarray(angle * 2.0 / np.pi * (1.0 + self.s) - self.s)
 
 
@@ -206,8 +211,10 @@ class VarianceExploding(Noise):
     sigma_max: float = 50.0
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.sigma_min < self.sigma_max:
-            raise ValueError(f"need 0 < sigma_min < sigma_max, got {self.sigma_min} and {self.sigma_max}")
+        if not 0.0 < self.sigma_min < self.sigma_max < np.inf:
+            raise ValueError(
+                f"need 0 < sigma_min < sigma_max < infinity, got {self.sigma_min} and {self.sigma_max}"
+            )
 
     def _alpha(self, t: FloatArray) -> FloatArray:
         return np.ones_like(t)

@@ -30,8 +30,9 @@ class Transition:
     Parameters
     ----------
     verdict : {"transition", "crossover", "none", "unresolved"}
-        "crossover": xi peaks inside the scanned range; "none": it is resolved, small against the sample and does
-        not peak; "unresolved": the data cannot tell. One size never gives "transition".
+        "crossover": xi peaks inside the scanned range; "none": it is bounded at every level that has CMI above its
+        error, small against the sample, and does not peak; "unresolved": the data cannot tell. One size never gives
+        "transition".
     level : float
         Noise level of the peak; NaN without one.
     interval : (float, float)
@@ -55,7 +56,8 @@ def locate_transition(scan: PhaseScan) -> Transition:
     A level i is a peak where its decay rate 1/xi lies below the rates of some resolved level on its left and of
     one on its right by more than their joint error, at a level of significance that all comparisons share
     (Bonferroni).  Rates, not lengths, are compared: their errors are nearly normal, and a rate of 0 is a value
-    like any other.
+    like any other.  Errors of different levels are taken as independent; those of a scan of one set of samples
+    tend to be alike, which makes the comparison cautious.
 
     Parameters
     ----------
@@ -94,27 +96,31 @@ def locate_transition(scan: PhaseScan) -> Transition:
             f"xi peaks at t = {t[peak]:g} (between {left:g} and {right:g}) at {size}, above {1.0 / edges[0]:.2g} "
             f"and {1.0 / edges[1]:.2g} on its sides; one sample size cannot tell a divergence from a crossover",
         )
-    slowest = int(np.argmin(rate - 2.0 * error))
-    bound = rate[slowest] - 2.0 * error[slowest]
     limit = scan.reach / 2.0
-    if bound * limit <= 1.0:
-        upper = f"up to {1.0 / bound:.2g} pixels" if bound > 0.0 else "without an upper bound"
+    alive = np.flatnonzero(scan.dataset.finished.values == 1)
+    bounds = np.array([lengths[i].upper for i in alive])
+    seen = np.isfinite(bounds) | np.isinf(bounds)
+    longest = int(alive[seen][np.argmax(bounds[seen])])
+    if lengths[longest].upper >= limit:
+        upper = f"up to {lengths[longest].upper:.2g} pixels"
         return _no_level(
             "unresolved",
-            f"at t = {t[slowest]:g} xi may be {upper} (two errors), more than half of the {scan.reach} pixels "
-            "around A: larger samples or more of them are needed",
+            f"at t = {levels[longest]:g} xi may be {upper if np.isfinite(lengths[longest].upper) else 'of any size'} "
+            f"(two errors), more than half of the {scan.reach} pixels around A: larger samples or more of them are "
+            "needed",
         )
-    gaps = sorted(set(range(known[0], known[-1] + 1)) - set(known.tolist()))
-    if gaps:
+    covered = levels[alive[seen]]
+    blank = [i for i in alive[~seen] if covered[0] < levels[i] < covered[-1]]
+    if blank:
         return _no_level(
             "unresolved",
-            f"xi is not resolved at t = {', '.join(f'{levels[i]:g}' for i in gaps[:4])}, in the middle of the "
-            "levels where it is",
+            f"no CMI stands above its error at t = {', '.join(f'{levels[i]:g}' for i in blank[:4])}, between levels "
+            "where some does",
         )
     return _no_level(
         "none",
-        f"xi is at most {1.0 / bound:.2g} pixels (two errors) for t = {t[0]:g} to {t[-1]:g}, and no level stands "
-        "out",
+        f"xi is below {lengths[longest].upper:.2g} pixels (two errors) wherever there is CMI above its error, t = "
+        f"{covered[0]:g} to {covered[-1]:g}, and no level stands out",
     )
 
 
@@ -128,7 +134,8 @@ def _dip(
     for i in range(1, n - 1):
         excess = (rate - rate[i]) / np.hypot(error, error[i])
         j, k = int(np.argmax(excess[:i])), i + 1 + int(np.argmax(excess[i + 1 :]))
-        if min(excess[j], excess[k]) > z and (best is None or rate[i] < rate[best]):
+        falls = min(rate[j] - 2.0 * error[j], rate[k] - 2.0 * error[k]) > 0.0  # a rising curve is no short length
+        if falls and min(excess[j], excess[k]) > z and (best is None or rate[i] < rate[best]):
             best, sides = i, (float(rate[j]), float(rate[k]))
     return best, sides
 

@@ -10,17 +10,19 @@ every buffer; whether a neighbour counts for B_r depends only on the first shell
 away, so one pass over the pairs serves all widths.
 
 Ties break this: where k neighbours sit at distance 0 every strict count is 0 and the formula returns
-psi(k) - psi(1) whatever the data.  For data with atoms the form of Mesner and Shalizi (2020, algorithm 1) counts
-neighbours at distance <= rho_i, with the number kt_i of them in the joint space in place of k:
+psi(k) - psi(1) whatever the data.  For data with atoms Mesner and Shalizi (2020, algorithm 1) count the neighbours
+at distance <= eps_i, m_S, and use psi(m) of all four counts, the joint one in place of k.  That is right where
+neighbours sit at eps_i, and too large by about 1/(n_S + 1) in columns where none does.  By default ("auto") each
+count is therefore max(m_S, n_S + 1): theirs where there are ties, and to the last bit Frenzel-Pompe's where there
+are none; on mixed data this has a tenth to half of the bias of either.
 
-    I(A:C|B) = < psi(kt) + psi(m_B) - psi(m_AB) - psi(m_BC) >.
-
-The estimate is consistent, but its bias at a given n grows fast with dimension (towards 0 where the regions are
-large), and the local spread, from which the standard error comes, does not know of it.
+The estimate is consistent, but its bias at a given n grows fast with dimension (towards 0 where A and C depend on
+each other through many columns; upwards for data on a coarse grid), and the standard error, which comes from the
+local spread, does not know of it.
 
 Samples that are each other's neighbours share distances, so the summands are correlated and their mean varies
-more than a mean of independent ones.  By how much depends on k and hardly on n, dimension or the strength of the
-dependence; `benchmarks/standard_errors.py` measures it.
+more than a mean of independent ones.  For continuous data and k well below n the factor depends mostly on k;
+`benchmarks/standard_errors.py` measures it.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import digamma
 
-from estimators.profile import FloatArray, IntArray, Profile, check_layout
+from estimators.profile import FloatArray, IntArray, Profile, check_layout, constant_columns
 from estimators.threads import for_ranges
 
 __all__ = ["Ties", "ksg_profile", "tied_share"]
@@ -89,8 +91,8 @@ def ksg_profile(
     k : int
         Neighbours; fewer means less bias and more variance. 5 is a common compromise.
     ties : {"auto", "continuous", "mixed"}
-        "continuous" is Frenzel-Pompe, "mixed" Mesner-Shalizi; "auto" (default) takes "mixed" where in some
-        column that is not constant at least 1 % of the samples share their value with another.
+        "continuous" is Frenzel-Pompe, "mixed" Mesner-Shalizi; "auto" (default) is the first on data without ties
+        and the second, less biased, on data with them (see above).
     standardize : bool
         Divide every column by its standard deviation first.  Off by default: pixels have one unit, and scaling
         an almost blank one up would fill the norm with its noise.  Turn it on for columns of different units.
@@ -125,48 +127,51 @@ def ksg_profile(
         raise ValueError(f"{k} neighbours need at least {k + 2} samples, got {len(x)}")
     if ties not in ("auto", "continuous", "mixed"):
         raise ValueError(f'ties must be "auto", "continuous" or "mixed", got {ties!r}')
+    if threads is not None and threads < 1:
+        raise ValueError(f"threads must be at least 1, got {threads}")
     data = np.array(x, dtype=np.float64, order="C")
-    spread = data.std(axis=0)
+    varying = ~constant_columns(data)
     if standardize:
-        data /= np.where(spread > 0.0, spread, 1.0)
+        data[:, varying] /= data[:, varying].std(axis=0)
     notes: list[str] = []
-    varying = spread > 0.0
     tied = tied_share(data[:, varying]).max(initial=0.0) if ties == "auto" else 0.0
-    mixed = ties == "mixed" or tied >= _TIED
-    if ties == "auto" and mixed:
+    if tied >= _TIED:
         notes.append(
-            f"up to {tied:.0%} of the samples share their value with another in some column: the form for mixed "
-            "data (Mesner-Shalizi) was used"
+            f"up to {tied:.0%} of the samples share their value with another in some column: counted in the form "
+            "for mixed data (after Mesner and Shalizi)"
         )
     n, cuts = len(data), len(offsets) - 3
     radius = np.empty(n)
     for_ranges(lambda i, j: _kth_distance(data, int(k), i, j, radius), n, chunk=_CHUNK, threads=threads)
-    # Counting d <= rho is counting d < the next number after rho, so that one strict kernel serves both forms.
-    limit = np.nextafter(radius, np.inf) if mixed else radius
-    counts = np.zeros((n, 2, cuts + 2), dtype=np.int64)
-    for_ranges(lambda i, j: _count(data, offsets, limit, i, j, counts), n, chunk=_CHUNK, threads=threads)
+    counts = np.zeros((n, 4, cuts + 2), dtype=np.int64)
+    for_ranges(lambda i, j: _count(data, offsets, radius, i, j, counts), n, chunk=_CHUNK, threads=threads)
     if varying.sum() > _MANY:
         notes.append(
-            f"k-nearest-neighbour estimates in {varying.sum()} columns are biased, mostly towards 0, by an amount "
-            "that the standard error does not contain"
+            f"k-nearest-neighbour estimates in {varying.sum()} columns are biased, mostly towards 0 (upwards for "
+            "data on a coarse grid), by an amount that the standard error does not contain"
         )
-    return _assemble(counts, int(k), mixed=mixed, notes=tuple(notes))
+    return _assemble(counts, int(k), ties, tuple(notes))
 
 
-def _assemble(counts: IntArray, k: int, *, mixed: bool, notes: tuple[str, ...]) -> Profile:
-    """Digamma sums from the counts: [:, 0, i] near in S_1..S_i, [:, 1, i] near in A too."""
+def _assemble(counts: IntArray, k: int, ties: Ties, notes: tuple[str, ...]) -> Profile:
+    """Digamma sums from the counts: strictly near in S_1..S_i, with A too; not farther, with A too."""
     psi = _digamma_table(len(counts) + 1)
-    shift = 0 if mixed else 1
-    near_b = psi[counts[:, 0, 1:-1] + shift]
-    near_ab = psi[counts[:, 1, 1:-1] + shift]
-    near_bc = psi[counts[:, 0, -1:] + shift]
-    joint = psi[counts[:, 1, -1:]] if mixed else psi[k]
-    local = np.ascontiguousarray((joint + near_b - near_ab - near_bc).T)
+    strict, strict_a, within, within_a = (counts[:, form] for form in range(4))
+    if ties == "continuous":
+        given, with_a, joint = strict + 1, strict_a + 1, np.full((len(counts), 1), k)
+    elif ties == "mixed":
+        given, with_a, joint = within, within_a, within_a[:, -1:]
+    else:
+        given, with_a = np.maximum(within, strict + 1), np.maximum(within_a, strict_a + 1)
+        joint = within_a[:, -1:]
+    # in pairs that cancel exactly where A or C is constant
+    local = (psi[joint] - psi[given[:, -1:]]) + (psi[given[:, 1:-1]] - psi[with_a[:, 1:-1]])
+    local = np.ascontiguousarray(local.T)
     return Profile(local.mean(axis=1), local, np.zeros(len(local)), notes, _variance_factor(k))
 
 
 def _variance_factor(k: int) -> float:
-    """Measured: 1.3 at k = 1, 1.4 at 3, 1.5 at 5, 1.7 at 10, 2.1 at 30, each within 10 % over eight models."""
+    """Measured at n = 1000: 1.3 at k = 1, 1.4 at 3, 1.5 at 5, 1.7 at 10, 2.1 at 30; five models, +-25 %."""
     return 1.0 + 0.3 * math.pow(k, 0.37)
 
 
@@ -205,34 +210,45 @@ def _kth_distance(x: FloatArray, k: int, start: int, stop: int, out: FloatArray)
 
 @numba.njit(nogil=True, cache=True)
 def _count(
-    x: FloatArray, offsets: IntArray, limit: FloatArray, start: int, stop: int, out: IntArray
+    x: FloatArray, offsets: IntArray, radius: FloatArray, start: int, stop: int, out: IntArray
 ) -> None:  # pragma: no cover
-    """Count the others strictly nearer than limit in S_1..S_i (out[:, 0, i]) and in A, S_1..S_i (out[:, 1, i])."""
+    """Count the others near samples start..stop in S_1..S_i.
+
+    out[:, 0, i] are strictly nearer than radius, out[:, 1, i] in A as well; out[:, 2, i] and out[:, 3, i] are the
+    same with those exactly at radius.
+    """
     n = len(x)
     shells = len(offsets) - 2
     for i in range(start, stop):
-        radius = limit[i]
+        limit = radius[i]
         for j in range(n):
             if j == i:
                 continue
-            passed = shells
+            strict = within = shells  # shells passed before the first that is too far
             for shell in range(shells):
-                inside = True
                 for c in range(offsets[shell + 1], offsets[shell + 2]):
-                    if abs(x[i, c] - x[j, c]) >= radius:
-                        inside = False
-                        break
-                if not inside:
-                    passed = shell
+                    gap = abs(x[i, c] - x[j, c])
+                    if gap >= limit:
+                        strict = min(strict, shell)
+                        if gap > limit:
+                            within = shell
+                            break
+                if within == shell:
                     break
-            near_a = True
+            strict_a = within_a = True
             for c in range(offsets[0], offsets[1]):
-                if abs(x[i, c] - x[j, c]) >= radius:
-                    near_a = False
-                    break
-            out[i, 0, passed] += 1
-            if near_a:
-                out[i, 1, passed] += 1
+                gap = abs(x[i, c] - x[j, c])
+                if gap >= limit:
+                    strict_a = False
+                    if gap > limit:
+                        within_a = False
+                        break
+            out[i, 0, strict] += 1
+            out[i, 2, within] += 1
+            if strict_a:
+                out[i, 1, strict] += 1
+            if within_a:
+                out[i, 3, within] += 1
         for shell in range(shells - 1, -1, -1):  # near in S_1..S_i means: passed at least i shells
-            out[i, 0, shell] += out[i, 0, shell + 1]
-            out[i, 1, shell] += out[i, 1, shell + 1]
+            for form in range(4):
+                out[i, form, shell] += out[i, form, shell + 1]

@@ -12,9 +12,9 @@ FloatArray = NDArray[np.float64]
 
 
 def distances(x: FloatArray) -> FloatArray:
-    """All pairwise maximum-norm distances; 0 where there are no columns."""
+    """All pairwise maximum-norm distances; where there are no columns everything is nearer than any distance."""
     if x.shape[1] == 0:
-        return np.zeros((len(x), len(x)))
+        return np.full((len(x), len(x)), -1.0)
     return np.asarray(np.abs(x[:, None, :] - x[None, :, :]).max(axis=2))
 
 
@@ -24,27 +24,27 @@ def parts(x: FloatArray, sizes: Sequence[int], cut: int) -> tuple[FloatArray, Fl
     return x[:, :a], x[:, a:b], x[:, b:]
 
 
-def ksg(x: FloatArray, sizes: Sequence[int], k: int, *, mixed: bool) -> FloatArray:
-    """Local values (cuts, n): Frenzel-Pompe, or Mesner-Shalizi if mixed, straight from the papers."""
+def ksg(x: FloatArray, sizes: Sequence[int], k: int, *, ties: str) -> FloatArray:
+    """Local values (cuts, n): Frenzel-Pompe, Mesner-Shalizi, or the larger count of both, by the definitions."""
     n = len(x)
     local = np.zeros((len(sizes) - 2, n))
     for cut in range(1, len(sizes) - 1):
         a, b, c = parts(x, sizes, cut)
         d_a, d_b, d_c = distances(a), distances(b), distances(c)
-        joint = np.maximum(np.maximum(d_a, d_b), d_c)
+        ab, bc = np.maximum(d_a, d_b), np.maximum(d_b, d_c)
+        joint = np.maximum(ab, d_c)
         for i in range(n):
             others = np.arange(n) != i
             radius = np.sort(joint[i, others])[k - 1]
-
-            def near(d: FloatArray, i: int = i, others: NDArray[np.bool_] = others, radius: float = radius) -> int:
-                inside = d[i] <= radius if mixed else d[i] < radius
-                return int(np.sum(inside & others))
-
-            ab, bc = np.maximum(d_a, d_b), np.maximum(d_b, d_c)
-            if mixed:
-                terms = digamma([near(joint), near(d_b), near(ab), near(bc)])
+            strict = [int(np.sum(d[i, others] < radius)) for d in (joint, d_b, ab, bc)]
+            within = [int(np.sum(d[i, others] <= radius)) for d in (joint, d_b, ab, bc)]
+            if ties == "continuous":
+                counts = [k, *(m + 1 for m in strict[1:])]
+            elif ties == "mixed":
+                counts = within
             else:
-                terms = digamma([k, near(d_b) + 1, near(ab) + 1, near(bc) + 1])
+                counts = [within[0], *(max(m, s + 1) for m, s in zip(within[1:], strict[1:], strict=True))]
+            terms = digamma(counts)
             local[cut - 1, i] = terms[0] + terms[1] - terms[2] - terms[3]
     return local
 

@@ -16,7 +16,7 @@ from scipy.special import digamma
 from truths import chain
 
 from estimators import ksg_profile
-from estimators.ksg import tied_share
+from estimators.ksg import Ties, tied_share
 
 LAYOUTS = [(1, 0, 1), (1, 1, 1), (2, 3, 1), (1, 2, 2, 2), (3, 0, 1, 4), (1, 4, 16), (1, 1, 1, 1, 1, 1)]
 
@@ -31,12 +31,15 @@ def test_equals_the_naive_twin(kind: str, sizes: tuple[int, ...], k: int) -> Non
         x = np.round(2 * x) / 2
     elif kind == "zeros":
         x = np.maximum(x - 0.8, 0.0)
-    got = ksg_profile(x, sizes, k=k)
-    expected = naive_ksg(x, sizes, k, mixed=kind != "continuous")
-    np.testing.assert_allclose(got.local, expected, rtol=0, atol=1e-12)
-    np.testing.assert_allclose(got.value, expected.mean(axis=1), rtol=0, atol=1e-12)
-    forced = ksg_profile(x, sizes, k=k, ties="mixed")
-    np.testing.assert_allclose(forced.local, naive_ksg(x, sizes, k, mixed=True), rtol=0, atol=1e-12)
+    forms: tuple[Ties, ...] = ("auto", "continuous", "mixed")
+    for ties in forms:
+        got = ksg_profile(x, sizes, k=k, ties=ties)
+        expected = naive_ksg(x, sizes, k, ties=ties)
+        np.testing.assert_allclose(got.local, expected, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(got.value, expected.mean(axis=1), rtol=0, atol=1e-12)
+    if kind == "continuous":
+        plain = ksg_profile(x, sizes, k=k, ties="continuous")
+        np.testing.assert_array_equal(ksg_profile(x, sizes, k=k).local, plain.local)
 
 
 @settings(max_examples=30)
@@ -49,7 +52,7 @@ def test_equals_the_naive_twin(kind: str, sizes: tuple[int, ...], k: int) -> Non
 def test_equals_the_naive_twin_on_any_shape(seed: int, sizes: tuple[int, ...], k: int, n: int) -> None:
     x = np.random.default_rng(seed).standard_normal((n, sum(sizes)))
     np.testing.assert_allclose(
-        ksg_profile(x, sizes, k=k).local, naive_ksg(x, sizes, k, mixed=False), rtol=0, atol=1e-12
+        ksg_profile(x, sizes, k=k).local, naive_ksg(x, sizes, k, ties="continuous"), rtol=0, atol=1e-12
     )
 
 
@@ -109,7 +112,7 @@ def test_ties_break_the_plain_form_and_are_detected() -> None:
     assert plain.value[0] > 1.5
     auto = ksg_profile(x, (1, 1, 1))
     assert abs(auto.value[0]) < 0.1
-    assert "Mesner-Shalizi" in auto.notes[0]
+    assert "after Mesner and Shalizi" in auto.notes[0]
     assert ksg_profile(rng.standard_normal((200, 3)), (1, 1, 1)).notes == ()
 
 
@@ -121,6 +124,25 @@ def test_mixed_form_on_discrete_truth() -> None:
     truth = np.log(2) + 0.1 * np.log(0.1) + 0.9 * np.log(0.9)
     result = ksg_profile(np.stack([bit, seen], axis=1).astype(float), (1, 0, 1))
     assert abs(result.value[0] - truth) < 0.03
+
+
+@pytest.mark.slow
+def test_independent_data_with_ties_average_to_zero() -> None:
+    """Where some columns have atoms the default is far less biased than either pure form."""
+    for kind in ("some zeros", "all rectified"):
+        means = {}
+        forms: tuple[Ties, ...] = ("auto", "continuous", "mixed")
+        for ties in forms:
+            values = []
+            for seed in range(60):
+                x = np.random.default_rng(seed).standard_normal((1000, 5))
+                first = np.where(x[:, :1] < -1.28, 0.0, x[:, :1])
+                x = np.maximum(x, 0.0) if kind == "all rectified" else np.hstack([first, x[:, 1:]])
+                values.append(ksg_profile(x, (1, 2, 2), ties=ties).value[0])
+            means[ties] = np.mean(values)
+        assert abs(means["auto"]) < 0.006
+        assert means["mixed"] > 0.01
+        assert means["continuous"] > 0.1 or kind == "some zeros"
 
 
 def test_tied_share() -> None:
@@ -177,8 +199,13 @@ def test_smallest_sample_and_constant_columns() -> None:
     assert np.isfinite(ksg_profile(x, (1, 1, 1), k=5).value).all()
     padded = np.insert(x, 1, 3.0, axis=1)
     np.testing.assert_array_equal(ksg_profile(padded, (1, 2, 1)).local, ksg_profile(x, (1, 1, 1)).local)
-    constant = ksg_profile(np.ones((20, 3)), (1, 1, 1), ties="mixed")
-    np.testing.assert_allclose(constant.value, 0.0, atol=1e-12)
+    assert not ksg_profile(np.insert(x, 1, 0.1, axis=1), (1, 2, 1)).notes  # 0.1 has a spread of 1e-17 in floats
+    for part in range(3):
+        some = x.copy()
+        some[:, part] = 0.1
+        if part != 1:
+            assert (ksg_profile(some, (1, 1, 1), k=2).local == 0.0).all()
+    assert (ksg_profile(np.ones((20, 3)), (1, 1, 1)).local == 0.0).all()
 
 
 def test_bad_input() -> None:
@@ -190,6 +217,8 @@ def test_bad_input() -> None:
     for k in (2.5, "3", True, None):
         with pytest.raises(TypeError, match="k must be an integer"):
             ksg_profile(x, (1, 1, 1), k=k)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="threads must be at least 1, got 0"):
+        ksg_profile(x, (1, 1, 1), k=2, threads=0)
     with pytest.raises(ValueError, match='ties must be "auto", "continuous" or "mixed"'):
         ksg_profile(x, (1, 1, 1), k=2, ties="none")  # type: ignore[arg-type]
 
@@ -200,9 +229,9 @@ def test_without_compilation() -> None:
     code = (
         "import numpy as np; from naive import ksg; from estimators import ksg_profile\n"
         "x = np.random.default_rng(0).standard_normal((25, 5))\n"
-        "for mixed, ties in ((False, 'continuous'), (True, 'mixed')):\n"
+        "for ties in ('auto', 'continuous', 'mixed'):\n"
         "    got = ksg_profile(x, (1, 2, 1, 1), k=3, ties=ties).local\n"
-        "    np.testing.assert_allclose(got, ksg(x, (1, 2, 1, 1), 3, mixed=mixed), atol=1e-12)\n"
+        "    np.testing.assert_allclose(got, ksg(x, (1, 2, 1, 1), 3, ties=ties), atol=1e-12)\n"
     )
     environment = {**os.environ, "NUMBA_DISABLE_JIT": "1", "PYTHONPATH": str(ROOT / "tests")}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment, cwd=ROOT / "tests")

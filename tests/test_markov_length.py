@@ -68,8 +68,35 @@ def test_width_zero_and_the_frame_are_left_out() -> None:
     fit = fit_markov_length(r, y, np.diag((0.01 * y) ** 2), reach=13)
     assert fit.widths_used == (1, 2, 3, 4, 5, 6, 7)
     assert fit.value == pytest.approx(2.0, rel=0.01)
-    short = fit_markov_length([1, 2, 3], np.exp(-np.arange(1, 4)), 1e-8 * np.eye(3), reach=4)
-    assert short.widths_used == (1, 2, 3)
+    short = fit_markov_length([1, 2, 3, 4], np.exp(-np.arange(1, 5)), 1e-8 * np.eye(4), reach=5)
+    assert short.widths_used == (1, 2, 3, 4)
+
+
+def test_exact_curves_have_no_errors() -> None:
+    fit = fit_markov_length(R, np.exp(-R / 3.0), np.zeros((8, 8)))
+    assert fit.value == pytest.approx(3.0)
+
+
+def test_bounds_where_there_is_no_fit() -> None:
+    """A curve that is lost in the noise after two widths is short; one that never falls may be of any length."""
+    lost = fit_markov_length(R, [1.0, 0.1, 0, 0, 0, 0, 0, 0], 1e-4 * np.eye(8))
+    assert not lost.success
+    assert 0.3 < lost.upper < 0.6
+    assert fit_markov_length(R, np.full(8, 0.5), 1e-4 * np.eye(8)).upper == np.inf
+    assert np.isnan(fit_markov_length(R, np.zeros(8), 1e-4 * np.eye(8)).upper)
+    assert fit_markov_length([1, 2], [0.5, 0.5], 1e-4 * np.eye(2)).upper == np.inf
+    clear = fit_markov_length(R, np.exp(-R / 2.0), 1e-8 * np.eye(8))
+    assert clear.upper > clear.value
+    assert clear.upper == pytest.approx(2.0, rel=0.02)
+
+
+def test_few_widths_do_not_fake_a_length() -> None:
+    """Flat curves with scatter of their own: a decay is claimed in about 2.5 %, with four widths as with eight."""
+    for n in (4, 8):
+        rng = np.random.default_rng(n)
+        curves = np.exp(0.1 * rng.standard_normal((1000, n)))
+        claimed = [fit_markov_length(R[:n], y, np.diag((0.001 * y) ** 2)).success for y in curves]
+        assert np.mean(claimed) < 0.05
 
 
 @pytest.mark.parametrize(
@@ -77,7 +104,7 @@ def test_width_zero_and_the_frame_are_left_out() -> None:
     [
         (np.zeros(8), "no width stands above the noise floor"),
         (-np.ones(8), "no width stands above the noise floor"),
-        ([1.0, 0.5, 0, 0, 0, 0, 0, 0], "only 2 of 8 widths stand above the noise floor, 3 are needed"),
+        ([1.0, 0.5, 0, 0, 0, 0, 0, 0], "only 2 of 8 widths stand above the noise floor, 4 are needed"),
         (np.full(8, np.nan), "no width"),
         ([np.inf, *np.exp(-R[1:])], "no width"),
         ([1.0, 0.6, np.nan, 0.2, 0.1, 0.1, 0.1, 0.1], "only 2 of 8"),

@@ -91,11 +91,12 @@ def test_names_and_parameters() -> None:
     }
     with pytest.raises(ValueError, match="unknown noise 'cosine': choose from interpolation"):
         noise_schedule("cosine")
-    for bad in ({"sigma_min": 0.0}, {"sigma_min": 60.0}):
+    for bad in ({"sigma_min": 0.0}, {"sigma_min": 60.0}, {"sigma_max": np.inf}):
         with pytest.raises(ValueError, match="sigma_min < sigma_max"):
             noise_schedule("ve", **bad)
-    with pytest.raises(ValueError, match="beta_min < beta_max"):
-        noise_schedule("vp-linear", beta_min=30.0)
+    for bad in ({"beta_min": 30.0}, {"beta_min": 0.0}, {"beta_max": 5000.0}):
+        with pytest.raises(ValueError, match="beta_min < beta_max"):
+            noise_schedule("vp-linear", **bad)
     with pytest.raises(ValueError, match="s must be at least 0"):
         noise_schedule("vp-cosine", s=-1.0)
 
@@ -105,3 +106,19 @@ def test_forward_draws_the_stated_process() -> None:
     y = noise_schedule("interpolation").forward(x0, 0.4, np.random.default_rng(0))
     assert y.mean() == pytest.approx(1.8, abs=0.005)
     assert y.std() == pytest.approx(0.4, abs=0.005)
+
+
+def test_extremes() -> None:
+    """Tiny times and SNRs overflow nowhere, keep their digits, and leave the caller's array alone."""
+    for name in ("interpolation", "vp-linear", "vp-cosine"):
+        schedule = noise_schedule(name)
+        for t in (1e-6, 1e-9):
+            assert float(schedule.time(schedule.snr(t))) == pytest.approx(t, rel=1e-3)
+        assert float(schedule.snr(1e-200)) > 1e100
+    for name in ("interpolation", "vp-cosine"):
+        assert float(noise_schedule(name).time(5e-324)) == pytest.approx(1.0)
+    assert float(noise_schedule("vp-cosine", s=0.0).time(noise_schedule("vp-cosine", s=0.0).snr(1e-8))) > 0.9e-8
+    times = np.array([0.2, 0.4])
+    sigma = noise_schedule("interpolation").sigma(times)
+    sigma += 1.0
+    assert times.tolist() == [0.2, 0.4]
