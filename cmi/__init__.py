@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cmi.noise import Noise, noise_schedule
     from cmi.regions import Partition
     from cmi.result import PhaseScan
-    from cmi.scan import ScanInterrupted, phase_scan
+    from cmi.scan import ScanFailed, ScanInterrupted, phase_scan
     from cmi.transition import Transition, locate_transition
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "Partition",
     "PhaseScan",
     "SampleSet",
+    "ScanFailed",
     "ScanInterrupted",
     "Transition",
     "cmi_profile",
@@ -45,6 +46,7 @@ _HOME = {
     "Partition": "regions",
     "PhaseScan": "result",
     "SampleSet": "data",
+    "ScanFailed": "scan",
     "ScanInterrupted": "scan",
     "Transition": "transition",
     "cmi_profile": "estimate",

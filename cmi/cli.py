@@ -25,7 +25,6 @@ __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="phase-scan",
-    help="At which noise levels is denoising a local problem, how local, and where is it not?",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -62,7 +61,7 @@ def run(
     data: Annotated[str, typer.Argument(help=_DATA_HELP)] = "digits",
     method: Annotated[str, typer.Option(help="Estimator: gaussian, copula or ksg.")] = "gaussian",
     levels: Annotated[
-        str, typer.Option(help="Noise levels t, start:stop:count with both ends included.")
+        str, typer.Option(help="Noise levels t: start:stop:count with both ends included, or a list as 0.1,0.5.")
     ] = "0:1:11",
     widths: Annotated[
         str | None,
@@ -89,9 +88,9 @@ def run(
     ] = None,
     crop: Crop = None,
     channel_axis: Annotated[
-        int | None,
+        str | None,
         typer.Option(
-            help="Axis of a sample that holds channels.  [default: guessed, and said]", show_default=False
+            help="Axis of a sample that holds channels, or none.  [default: guessed, and said]", show_default=False
         ),
     ] = None,
     key: Key = None,
@@ -99,6 +98,13 @@ def run(
     seed: Annotated[int, typer.Option(help="Seed of the sampled noise.")] = 0,
     k: Annotated[
         int | None, typer.Option("--k", help="Neighbours, for ksg.  [default: 5]", show_default=False)
+    ] = None,
+    shrinkage: Annotated[
+        str | None,
+        typer.Option(
+            help="Shrink the covariance, for gaussian and copula: ledoit-wolf, oas or a number in [0, 1].",
+            show_default=False,
+        ),
     ] = None,
     workers: Annotated[
         int,
@@ -118,28 +124,24 @@ def run(
     debug: Debug = False,
 ) -> None:
     """Scan a data set: CMI map, Markov length, verdict."""
-    with _errors(debug):
-        from cmi.output import check_output
-
-        times, buffers = _levels(levels), _widths(widths)
+    with _errors(debug), _signals():
+        out, plot = (None if path is None else path.expanduser() for path in (out, plot))
+        _check_targets(out, plot, resume, overwrite=overwrite)
         if workers < 1:
             raise ValueError(f"--workers must be at least 1, got {workers}")
-        if k is not None and method != "ksg":
-            raise ValueError(f"--k is for --method ksg, not {method}")
-        for target in (out, plot):
-            if target is not None:
-                check_output(target, overwrite=overwrite)
-        if plot is not None:
-            from cmi.plot import check_picture
-
-            check_picture(plot)
-
-        from cmi.result import PhaseScan
-        from cmi.scan import ScanInterrupted
-
+        with _uninterrupted():
+            from cmi.plot import save_plot
+            from cmi.result import PhaseScan
+            from cmi.scan import ScanFailed, ScanInterrupted
+        times, buffers = _levels(levels), _widths(widths)
         earlier = None if resume is None else PhaseScan.load(resume)
-        samples = _open(data, key, limit, crop)
-        options: dict[str, Any] = {} if k is None else {"k": k}
+        if earlier is not None and out is not None and resume is not None and out.resolve() == resume.resolve():
+            lost = set(earlier.dataset.t.values.tolist()) - {float(f"{t:.12g}") for t in times}
+            if lost:
+                raise ValueError(
+                    f"--out would replace {resume.name} and lose its level t = {min(lost):g}: name another"
+                )
+        samples = _with_channels(_open(data, key, limit, crop), channel_axis)
         try:
             scan = _scan_with_bar(
                 samples,
@@ -151,26 +153,32 @@ def run(
                 center=_center(center),
                 radius=radius,
                 reach=reach,
-                channel_axis=channel_axis if channel_axis is not None else samples.channel_axis,
                 seed=seed,
                 resume=earlier,
-                **options,
+                **_options(method, k, shrinkage),
             )
         except ScanInterrupted as interrupt:
-            _keep(interrupt.partial, out)
+            _keep(interrupt.partial, out, "Interrupted")
             raise typer.Exit(130) from None
+        except ScanFailed as failure:
+            _keep(failure.partial, out, "Failed")
+            raise
+        # What was computed is safe before anything is printed: a terminal may be gone by then.
+        if out is not None:
+            try:
+                scan.save(out, overwrite=overwrite)
+            except OSError as error:
+                _keep(scan, out, "Not saved as asked")
+                raise OSError(f"the scan could not be written to {out}: {error}") from error
+        if plot is not None:
+            save_plot(scan, plot, overwrite=overwrite)
         _print_scan(scan)
         console = _console()
-        if out is not None:
-            scan.save(out, overwrite=overwrite)
-            console.print(f"Wrote {out}", highlight=False)
-        if plot is not None:
-            from cmi.plot import save_plot
-
-            save_plot(scan, plot, overwrite=overwrite)
-            console.print(f"Wrote {plot}", highlight=False)
+        for target in (out, plot):
+            if target is not None:
+                console.print(f"Wrote {target}")
         if out is None:
-            console.print("Nothing was saved: give --out FILE.nc to keep the scan.", highlight=False)
+            console.print("Nothing was saved: give --out FILE.nc to keep the scan.")
 
 
 @app.command()
@@ -201,8 +209,10 @@ def plot(
 
         scan = PhaseScan.load(file)
         target = file.with_suffix(".png") if out is None else out
+        if target.resolve() == file.resolve():
+            raise ValueError(f"the picture would replace the scan {file.name}: name another file with --out")
         save_plot(scan, target, overwrite=overwrite)
-        _console().print(f"Wrote {target}", highlight=False)
+        _console().print(f"Wrote {target}")
 
 
 @app.command()
@@ -219,6 +229,23 @@ def main() -> None:
     app()
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"phase-scan {version('phase-scan')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _general(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Tell at which noise levels denoising is a local problem, how local, and where it is not."""
+
+
 def _open(data: str, key: str | None, limit: int | None, crop: str | None) -> SampleSet:
     from cmi.data import open_dataset
 
@@ -229,11 +256,10 @@ def _open(data: str, key: str | None, limit: int | None, crop: str | None) -> Sa
 def _console(*, stderr: bool = False) -> Console:
     from rich.console import Console
 
-    console = Console(stderr=stderr, soft_wrap=True)
-    if not console.is_terminal:
-        # Pipes and files have no width: take the room that a wide table needs instead of folding it.
-        console = Console(stderr=stderr, soft_wrap=True, width=160)
-    return console
+    # File names are not markup. Pipes and files have no width: take the room that a wide table needs.
+    plain: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False, "soft_wrap": True}
+    console = Console(stderr=stderr, **plain)
+    return console if console.is_terminal else Console(stderr=stderr, width=160, **plain)
 
 
 def _print_scan(scan: PhaseScan) -> None:
@@ -298,29 +324,134 @@ def _workers(count: int) -> Iterator[Executor | None]:
 
 
 def _ignore_interrupts() -> None:
-    """Leave Ctrl-C to the parent, which keeps what is finished and ends the workers."""
+    """Leave Ctrl-C to the parent, which keeps what is finished and ends the workers; end when it is gone."""
+    import os
     import signal
+    import threading
+    import time
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
-def _keep(partial: PhaseScan, out: Path | None) -> None:
-    """Save an interrupted scan beside its target, under a name that overwrites nothing, and say so."""
+@contextmanager
+def _signals() -> Iterator[None]:
+    """Treat SIGTERM and SIGHUP like Ctrl-C: keep what is finished, end the workers."""
+    import signal
+    import threading
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {name: signal.signal(getattr(signal, name), interrupt) for name in names}
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(getattr(signal, name), handler)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Put off Ctrl-C: inside an import it can be swallowed, inside a save it would lose what is being saved."""
+    import signal
+
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    held = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, held)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _keep(partial: PhaseScan, out: Path | None, what: str) -> None:
+    """Save a scan that was cut short beside its target, under a name that overwrites nothing, and say so."""
+    import signal
+    import tempfile
+
     finished, total = int(partial.dataset.finished.sum()), partial.dataset.sizes["t"]
     console = _console(stderr=True)
+    state = f"{what} with {finished} of {total} levels finished"
     if out is None or finished == 0:
         why = "nothing was finished" if finished == 0 else "there is no --out to keep it in"
-        console.print(f"Interrupted with {finished} of {total} levels finished; {why}.", highlight=False)
+        console.print(f"{state}; {why}.")
         return
-    number = 0
-    while (target := out.with_name(f"{out.stem}.partial{number or ''}{out.suffix}")).exists():
-        number += 1
-    partial.save(target)
-    console.print(
-        f"Interrupted with {finished} of {total} levels finished, kept in {target}; run the same command with "
-        f"--resume {target} to go on.",
-        highlight=False,
-    )
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C must not undo the first
+    for folder in (out.parent, Path.cwd(), Path(tempfile.gettempdir())):
+        for attempt in range(1000):
+            target = folder / f"{out.stem[:200]}.partial{attempt or ''}{out.suffix}"
+            try:
+                partial.save(target)
+            except FileExistsError:
+                continue
+            except OSError:
+                break
+            console.print(f"{state}, kept in {target}; run the same command with --resume {target} to go on.")
+            return
+    console.print(f"{state}, and no folder could be written to: they are lost.")
+
+
+def _check_targets(out: Path | None, plot: Path | None, resume: Path | None, *, overwrite: bool) -> None:
+    """Check the outputs before any work is done for them."""
+    from cmi.output import check_output
+
+    for target in (out, plot):
+        if target is not None:
+            check_output(target, overwrite=overwrite)
+    if out is not None and out.suffix.lower() != ".nc":
+        raise ValueError(f"--out takes the name of a netCDF file, ending in .nc, got {str(out)!r}")
+    if plot is not None:
+        if plot.suffix.lower() not in (".png", ".pdf", ".svg"):
+            raise ValueError(f"{str(plot)!r} has no suffix of a picture: use .png, .pdf or .svg")
+        if resume is not None and plot.resolve() == resume.resolve():
+            raise ValueError("--plot would replace the scan to resume: name another file")
+
+
+def _options(method: str, k: int | None, shrinkage: str | None) -> dict[str, Any]:
+    """Options of the method that were given; those of another method are an error."""
+    options: dict[str, Any] = {}
+    if k is not None:
+        if method != "ksg":
+            raise ValueError(f"--k is for --method ksg, not {method}")
+        options["k"] = k
+    if shrinkage is not None:
+        if method == "ksg":
+            raise ValueError("--shrinkage is for --method gaussian and copula, not ksg")
+        try:
+            options["shrinkage"] = float(shrinkage)
+        except ValueError:
+            options["shrinkage"] = shrinkage
+    return options
+
+
+def _with_channels(samples: SampleSet, text: str | None) -> SampleSet:
+    """Replace the guess of the channel axis by what was asked for."""
+    from dataclasses import replace
+
+    if text is None:
+        return samples
+    if text == "none":
+        return replace(samples, channel_axis=None)
+    try:
+        return replace(samples, channel_axis=int(text))
+    except ValueError:
+        raise ValueError(f"--channel-axis takes a whole number or none, got {text!r}") from None
 
 
 def _levels(text: str) -> list[float]:
@@ -331,11 +462,12 @@ def _levels(text: str) -> list[float]:
         if len(parts) == 1:
             return [float(part) for part in text.split(",")]
         start, stop, count = float(parts[0]), float(parts[1]), int(parts[2])
-        if len(parts) > 3 or count < 1:
+        if len(parts) > 3 or not 1 <= count <= 10_000 or not np.isfinite([start, stop]).all():
             raise ValueError
     except (ValueError, IndexError):
         raise ValueError(
-            f"--levels takes start:stop:count, as in 0:1:11, or a list as in 0.1,0.5; got {text!r}"
+            f"--levels takes start:stop:count, as in 0:1:11 (count up to 10000), or a list as in 0.1,0.5; got "
+            f"{text!r}"
         ) from None
     return [float(t) for t in np.linspace(start, stop, count)]
 

@@ -260,6 +260,8 @@ def cmi_profile(
     >>> p.widths.tolist(), bool(abs(p.value).max() < 0.02)
     ([1, 2], True)
     """
+    if not isinstance(partition, Partition):
+        raise TypeError(f"partition must be a Partition, got {type(partition).__name__}")
     data = Samples.of(samples)
     return _profile(data, partition, method=method, units=units, seed=seed, options=options)
 

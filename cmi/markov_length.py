@@ -76,8 +76,8 @@ def fit_markov_length(
     """Fit a exp(-r/xi) to the curve by weighted least squares over the widths above the noise floor.
 
     Used are the widths from the smallest one (0, no buffer at all, is left out) up to the first whose CMI is not
-    3 standard errors above 0, and none beyond half the reach, rounded up (but at least four): there C is a shrinking
-    frame of the sample, and the curve falls because of that.
+    3 standard errors above 0, and none beyond half the reach, rounded up (but at least four): there C is a
+    shrinking frame of the sample, and the curve falls because of that.
 
     The fit is of a line to log I, each point weighted by 1/(relative error^2 + misfit^2).  The misfit is the
     scatter around an exponential that brings chi^2 down to its degrees of freedom (Paule and Mandel 1982), 0 if
@@ -107,7 +107,7 @@ def fit_markov_length(
     --------
     >>> import numpy as np
     >>> r = np.arange(1, 7)
-    >>> xi = fit_markov_length(r, 0.3 * np.exp(-r / 1.5), np.diag(np.full(6, 1e-8)))
+    >>> xi = fit_markov_length(r, 0.3 * np.exp(-r / 1.5), np.diag(np.full(6, 1e-12)))
     >>> round(xi.value, 6), xi.success
     (1.5, True)
     """
@@ -129,7 +129,7 @@ def fit_markov_length(
     n = len(above) if above.all() else int(np.argmin(above))
     used = tuple(int(w) for w in r[:n])
     if n < MIN_WIDTHS:
-        stand = f"only {n} of {len(r)} widths stand" if n else "no width stands"
+        stand = f"{n} of {len(r)} widths stand" if n else "no width stands"
         return MarkovLength.unresolved(
             f"{stand} above the noise floor, {MIN_WIDTHS} are needed", used, upper=_short_bound(r, y, sd, n)
         )

@@ -10,22 +10,20 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-try:
-    from estimators.copula import copula_profile
-    from estimators.gaussian import fit_gaussian, gaussian_profile
-    from estimators.ksg import ksg_profile, tied_share
-    from estimators.profile import Profile
-    from estimators.threads import one_blas_thread, serial
-except ImportError as error:
-    import estimators
+import estimators
 
-    if hasattr(estimators, "gaussian_profile"):
-        raise
+if not hasattr(estimators, "gaussian_profile"):
     _found = getattr(estimators, "__file__", None) or list(estimators.__path__)
     raise ImportError(
         f"the name 'estimators' leads to {_found}, not to the package that phase-scan installs: rename that file "
         "or folder, or start Python somewhere else"
-    ) from error
+    )
+
+from estimators.copula import copula_profile
+from estimators.gaussian import fit_gaussian, gaussian_profile
+from estimators.ksg import ksg_profile, tied_share
+from estimators.profile import Profile
+from estimators.threads import one_blas_thread, serial
 
 __all__ = [
     "METHODS",
@@ -115,7 +113,7 @@ def find_method(name: str, options: Mapping[str, Any]) -> Method:
     TypeError
         If it lacks one of the options.
     """
-    if name not in METHODS:
+    if str(name) not in METHODS:
         raise ValueError(f"unknown method {name!r}: choose from {', '.join(METHODS)}")
     METHODS[name].check(options)
     return METHODS[name]

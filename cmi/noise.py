@@ -242,6 +242,6 @@ def noise_schedule(noise: str | Noise, **parameters: float) -> Noise:
     """
     if isinstance(noise, Noise):
         return noise
-    if noise not in SCHEDULES:
+    if str(noise) not in SCHEDULES:
         raise ValueError(f"unknown noise {noise!r}: choose from {', '.join(SCHEDULES)}")
     return SCHEDULES[noise](**parameters)

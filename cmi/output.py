@@ -17,26 +17,33 @@ def check_output(path: str | PathLike[str], *, overwrite: bool) -> Path:
 
     Raises
     ------
-    FileExistsError, FileNotFoundError, IsADirectoryError, PermissionError
+    FileExistsError, FileNotFoundError, IsADirectoryError, PermissionError, OSError
         With a message that says what to do.
     """
     path = Path(path).expanduser()
     if path.is_dir():
         raise IsADirectoryError(f"{str(path)!r} is a folder: name a file")
-    if path.exists() and not overwrite:
+    if os.path.lexists(path) and not overwrite:
         raise FileExistsError(f"{str(path)!r} exists: choose another name, or overwrite it (--overwrite)")
+    if os.path.lexists(path) and not path.is_file():
+        raise OSError(f"{str(path)!r} is no ordinary file: choose another name")
     folder = path.parent
     if not folder.is_dir():
         raise FileNotFoundError(f"the folder {str(folder)!r} for {path.name} does not exist: make it first")
     if not os.access(folder, os.W_OK):
         raise PermissionError(f"the folder {str(folder)!r} cannot be written to")
+    if len(os.fsencode(path.name)) > 230:  # file systems allow 255, and the temporary name is a little longer
+        raise OSError(f"the file name {path.name[:20]!r}... is too long: choose a shorter one")
     return path
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside the target, and move that file into place if the block ends well."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+def replacing(path: Path, *, overwrite: bool) -> Iterator[Path]:
+    """Give a temporary name beside the target, and move that file into place if the block ends well.
+
+    Without `overwrite` a file that has appeared there in the meantime stays, and a FileExistsError says so.
+    """
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".phase-scan-", suffix=path.suffix)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -44,7 +51,21 @@ def replacing(path: Path) -> Iterator[Path]:
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)  # mkstemp's files are for the owner only
-        temporary.replace(path)
-    except BaseException:
+        if overwrite:
+            temporary.replace(path)
+        else:
+            _place(temporary, path)
+    finally:
         temporary.unlink(missing_ok=True)
-        raise
+
+
+def _place(temporary: Path, path: Path) -> None:
+    """Give a file its name unless another has it: a hard link is made in one step, or not at all."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise FileExistsError(f"{str(path)!r} has appeared during the work: it was left as it is") from None
+    except OSError:  # a file system without hard links: there a race is possible, and small
+        if os.path.lexists(path):
+            raise FileExistsError(f"{str(path)!r} has appeared during the work: it was left as it is") from None
+        temporary.replace(path)

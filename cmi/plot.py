@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -70,7 +71,7 @@ def plot_scan(scan: PhaseScan, ax: Axes | None = None) -> Axes:
 
 
 def plot_map(scan: PhaseScan, ax: Axes) -> Axes:
-    """Draw I(A:C|B_r) over t and r on a logarithmic colour scale; cells within two errors of 0 are hatched grey."""
+    """Draw I(A:C|B_r) over t and r on a logarithmic colour scale; cells not two errors above 0 are hatched grey."""
     from matplotlib.colors import LogNorm
     from matplotlib.patches import Rectangle
 
@@ -83,7 +84,7 @@ def plot_map(scan: PhaseScan, ax: Axes) -> Axes:
     bottom = max(float(cmi[clear].min()) if clear.any() else 0.1, top * 10.0**-_DECADES)
     if bottom >= top:
         bottom = top / 10.0
-    x, y = _edges(t), _edges(r.astype(np.float64))
+    x, y = np.clip(_edges(t, 0.05), 0.0, 1.0), _edges(r.astype(np.float64), 0.5)
     mesh = ax.pcolormesh(
         x, y, np.where(clear, cmi, np.nan).T, norm=LogNorm(bottom, top), cmap="viridis", rasterized=True
     )
@@ -111,7 +112,7 @@ def plot_map(scan: PhaseScan, ax: Axes) -> Axes:
     ax.set_ylim(y[0], y[-1])
     ax.tick_params(labelsize=8)
     if (known[:, None] & ~clear).any():
-        ax.set_title("hatched: within two errors of 0", fontsize=7, loc="right", pad=3, color=_INK)
+        ax.set_title("hatched: not two errors above 0", fontsize=7, loc="right", pad=3, color=_INK)
     return ax
 
 
@@ -133,16 +134,17 @@ def plot_markov_length(scan: PhaseScan, ax: Axes) -> Axes:
         linewidth=1.2,
         elinewidth=1.0,
     )
+    computed = scan.dataset.finished.values == 1
     half = scan.reach / 2.0
     top = float(np.nanmax(np.where(known, xi + 2 * error, np.nan))) if known.any() else 1.0
     if top > 0.4 * half:
         ax.axhline(half, color=_INK, linewidth=0.8, linestyle=":")
         ax.annotate("half the reach", (t[0], half), xytext=(2, 2), textcoords="offset points", fontsize=7)
     ax.set_ylim(0.0, 1.15 * max(top, half if top > 0.4 * half else 0.0))
-    if (~known).any():
+    if (computed & ~known).any():
         ax.plot(
-            t[~known],
-            np.zeros((~known).sum()),
+            t[computed & ~known],
+            np.zeros((computed & ~known).sum()),
             "x",
             color=_INK,
             markersize=5,
@@ -179,25 +181,19 @@ def save_plot(scan: PhaseScan, path: str | PathLike[str], *, overwrite: bool = F
     target = check_output(path, overwrite=overwrite)
     check_picture(target)
     figure = plot_scan(scan).figure
-    with replacing(target) as temporary:
+    with replacing(target, overwrite=overwrite) as temporary:
         figure.savefig(temporary, dpi=200)  # type: ignore[union-attr]
 
 
 def check_picture(path: str | PathLike[str]) -> None:
-    """Raise a ValueError if matplotlib does not know the suffix of a picture."""
-    from pathlib import Path
-
-    from matplotlib.backend_bases import FigureCanvasBase
-
-    known = FigureCanvasBase.get_supported_filetypes()
-    suffix = Path(path).suffix.lower().lstrip(".")
-    if suffix not in known:
+    """Raise a ValueError if the suffix is none of a picture that is drawn here."""
+    if Path(path).suffix.lower() not in (".png", ".pdf", ".svg"):
         raise ValueError(f"{str(path)!r} has no suffix of a picture: use .png, .pdf or .svg")
 
 
-def _edges(centers: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Cell edges half-way between centres; the outer cells are as wide as their inner half."""
+def _edges(centers: NDArray[np.float64], half: float) -> NDArray[np.float64]:
+    """Cell edges half-way between centres; the outer cells are as wide as their inner half, a single one 2 half."""
     if len(centers) == 1:
-        return np.array([centers[0] - 0.5, centers[0] + 0.5])
+        return np.array([centers[0] - half, centers[0] + half])
     middle = (centers[1:] + centers[:-1]) / 2.0
     return np.concatenate([[2 * centers[0] - middle[0]], middle, [2 * centers[-1] - middle[-1]]])

@@ -119,8 +119,11 @@ class Partition:
             limit = min(limit, whole_number(reach, "reach", least=1))
         if limit < 1:
             raise ValueError(f"A with radius {radius} fills the whole sample of shape {shape}")
-        wanted = (range(1, limit) or (0,)) if widths is None else widths
-        labels = sorted({whole_number(w, "width", least=0) for w in wanted})
+        if widths is None:
+            widths = range(1, limit) or (0,)
+        elif isinstance(widths, (int, np.integer)):
+            widths = (int(widths),)
+        labels = sorted({whole_number(w, "width", least=0) for w in widths})
         if not labels:
             raise ValueError("widths are empty: give at least one buffer width")
         if labels[-1] >= limit:

@@ -10,6 +10,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from cmi.noise import SCHEDULES
+from cmi.samples import Samples
 from cmi.transition import locate_transition
 
 if TYPE_CHECKING:
@@ -58,7 +60,7 @@ def scan_report(scan: PhaseScan, width: int) -> RenderableType:
     verdict = locate_transition(scan)
     parts.append(Text.assemble(("Verdict: ", "bold"), (verdict.verdict, "bold"), f" - {verdict.message}."))
     parts.append(_null_check(scan))
-    parts += [Text(f"Note: {text.rstrip('.')}.", style="yellow") for text in scan.warnings]
+    parts += [Text(f"Note: {text}{'' if text.endswith('...') else '.'}", style="yellow") for text in scan.warnings]
     return Group(*parts)
 
 
@@ -102,7 +104,10 @@ def _map_tables(scan: PhaseScan, width: int) -> list[Table]:
 def _scaled(value: float, error: float) -> str:
     """Like `with_error`, but short where the error lies below the last digit that a table has room for."""
     if math.isfinite(value) and math.isfinite(error) and error < 1e-3:
-        return "0" if value == 0.0 else f"{value:.3f}" if abs(value) >= 0.01 else f"{value:.1e}"
+        if value == error == 0.0:
+            return "0"
+        power = math.floor(math.log10(max(abs(value), error)))
+        return f"{with_error(value / 10.0**power, error / 10.0**power)}e{power}"
     return with_error(value, error)
 
 
@@ -130,7 +135,10 @@ def _null_check(scan: PhaseScan) -> Text:
     data = scan.dataset
     noise = np.flatnonzero((data.alpha.values == 0.0) & (data.finished.values == 1))
     if len(noise) == 0:
-        return Text("Null: no level without signal was scanned; add t = 1 to see what the method reads there.")
+        known = SCHEDULES.get(scan.config["noise"]["name"])
+        ends = known is not None and float(known().alpha(1.0)) == 0.0
+        how = "add t = 1" if ends else "this schedule has none, --noise interpolation does at t = 1"
+        return Text(f"Null: no level without signal was scanned ({how}): what the method reads there is not known.")
     values, errors = data.cmi.values[noise[0]], data.stderr.values[noise[0]]
     if not errors.any():
         return Text("Null: at pure noise the CMI is 0 exactly, since this method adds the noise in closed form.")
@@ -145,7 +153,7 @@ def data_report(data: SampleSet) -> RenderableType:
     """Render what is known of a data set: shape, range, ties, constant pixels, and which methods fit."""
     from cmi.methods import METHODS, tied_share
 
-    flat = data.samples.reshape(len(data), -1)
+    flat = Samples.of(data.samples).values
     low, high = flat.min(axis=0), flat.max(axis=0)
     constant = low == high
     tied = tied_share(flat[:10_000, ~constant])
@@ -154,20 +162,20 @@ def data_report(data: SampleSet) -> RenderableType:
     table.add_column(style="bold")
     table.add_column()
     total = f" (of {data.total:,} in the file)" if data.total > len(data) else ""
-    table.add_row("data", f"{data.name} ({data.format})")
+    table.add_row("data", Text(f"{data.name} ({data.format})"))
     table.add_row("samples", f"{len(data):,}{total}")
     table.add_row("shape", f"{'x'.join(map(str, data.shape))} = {flat.shape[1]:,} values")
     if data.channel_axis is not None:
         table.add_row("channels", f"{data.shape[data.channel_axis]}, on axis {data.channel_axis}")
     if data.columns is not None:
-        table.add_row("columns", ", ".join(data.columns[:8]) + (", ..." if len(data.columns) > 8 else ""))
+        table.add_row("columns", Text(", ".join(data.columns[:8]) + (", ..." if len(data.columns) > 8 else "")))
     table.add_row("range", f"{float(low.min()):.4g} to {float(high.max()):.4g}, mean {float(flat.mean()):.4g}")
     table.add_row("zeros", f"{zero:.1%} of all values")
     table.add_row("constant", f"{int(constant.sum()):,} of {flat.shape[1]:,} pixels hold one value only")
     share = float(np.median(tied)) if len(tied) else 1.0
     table.add_row("ties", f"{share:.1%} of the samples share a pixel's value with another (median over pixels)")
     for note in data.notes:
-        table.add_row("note", note)
+        table.add_row("note", Text(note))
     table.add_section()
     for method in METHODS.values():
         table.add_row(method.name, method.tells)

@@ -24,6 +24,17 @@ if TYPE_CHECKING:
 
 __all__ = ["FILE_FORMAT", "PhaseScan"]
 
+_VARIABLES: dict[str, tuple[str, ...]] = {
+    "cmi": ("t", "r"),
+    "stderr": ("t", "r"),
+    "bias": ("t", "r"),
+    "covariance": ("t", "r", "r2"),
+    "finished": ("t",),
+    **dict.fromkeys(("t", "alpha", "sigma", "snr"), ("t",)),
+    **dict.fromkeys(("r", "n_B", "n_C"), ("r",)),
+    "n_A": (),
+}
+
 FILE_FORMAT = 1  # raised when a reader of older files would misread newer ones
 
 
@@ -39,9 +50,14 @@ class PhaseScan:
     """
 
     def __init__(self, dataset: xr.Dataset) -> None:
-        missing = {"cmi", "stderr", "covariance", "finished"} - set(dataset.data_vars)
-        if missing or "config" not in dataset.attrs:
-            raise ValueError(f"this is no phase scan: it lacks {', '.join(sorted(missing)) or 'a configuration'}")
+        for name, dims in _VARIABLES.items():
+            if name not in dataset.variables:
+                raise ValueError(f"this is no phase scan: it lacks {name}")
+            if dataset[name].dims != dims or dataset[name].dtype.kind not in "fiu":
+                raise ValueError(f"this is no phase scan: {name} does not hold numbers over {dims}")
+        for name in ("config", "warnings"):
+            if name not in dataset.attrs:
+                raise ValueError(f"this is no phase scan: it lacks the attribute {name}")
         self.dataset = dataset
 
     @classmethod
@@ -92,7 +108,7 @@ class PhaseScan:
             },
             attrs={
                 "format": FILE_FORMAT,
-                "config": json.dumps(config, sort_keys=True),
+                "config": json.dumps(config, sort_keys=True, default=lambda value: value.item()),
                 "warnings": json.dumps([[text, []] for text in warnings]),
             },
         )
@@ -160,6 +176,8 @@ class PhaseScan:
         ValueError
             If the configurations differ; the message names the first difference.
         """
+        if not isinstance(earlier, PhaseScan):
+            raise TypeError(f"resume must be a PhaseScan, got {type(earlier).__name__}: load the file first")
         mine, theirs = _flat(self.config), _flat(earlier.config)
         for name in sorted(mine.keys() | theirs.keys()):
             if mine.get(name) != theirs.get(name):
@@ -231,7 +249,7 @@ class PhaseScan:
             If it cannot be written.
         """
         path = check_output(path, overwrite=overwrite)
-        with replacing(path) as temporary:
+        with replacing(path, overwrite=overwrite) as temporary:
             self.dataset.to_netcdf(temporary, engine="h5netcdf")
 
     @classmethod
@@ -254,12 +272,13 @@ class PhaseScan:
             raise ValueError(
                 f"{path.name} cannot be read as a scan: it is no netCDF-4 file or is damaged"
             ) from error
-        if int(dataset.attrs.get("format", 0)) > FILE_FORMAT:
+        newest = dataset.attrs.get("format", 0)
+        if isinstance(newest, (int, np.integer)) and newest > FILE_FORMAT:
             raise ValueError(f"{path.name} was written by a newer version of phase-scan: update to read it")
         try:
             scan = cls(dataset)
-            _ = scan.config, scan.warnings, scan.reach
-        except (ValueError, KeyError, TypeError) as error:
+            _ = scan.warnings, scan.reach, repr(scan), scan.config["noise"]["name"], scan.config["options"]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path.name} is no phase scan, or is damaged: {error}") from error
         return scan
 

@@ -43,6 +43,9 @@ class Samples:
             For empty samples, one value per sample only, NaN or infinity.
         """
         columns = None
+        samples = getattr(samples, "samples", samples)  # what open_dataset returns
+        if isinstance(samples, np.ma.MaskedArray) and np.ma.is_masked(samples):
+            raise TypeError("samples are a masked array: fill the masked values or remove those samples")
         if _is_frame(samples):
             columns = tuple(str(c) for c in samples.columns)
             _check_frame(samples)
@@ -130,6 +133,7 @@ def numeric(array: NDArray[Any]) -> NDArray[np.floating]:
         return array if array.dtype in (np.float32, np.float64) else array.astype(np.float64)
     if kind in "iub":
         return array.astype(np.float64)
+    hint = " (open files and data sets by name with open_dataset)" if kind in "UT" and array.ndim == 0 else ""
     what = {
         "c": "complex",
         "O": "object",
@@ -139,7 +143,9 @@ def numeric(array: NDArray[Any]) -> NDArray[np.floating]:
         "M": "date",
         "m": "duration",
     }
-    raise TypeError(f"samples must be real numbers, got {what.get(kind, 'unknown')} values (dtype {array.dtype})")
+    raise TypeError(
+        f"samples must be real numbers, got {what.get(kind, 'unknown')} values (dtype {array.dtype}){hint}"
+    )
 
 
 def column_warnings(samples: Samples, regions: dict[str, IntArray]) -> list[str]:
@@ -162,7 +168,8 @@ def column_warnings(samples: Samples, regions: dict[str, IntArray]) -> list[str]
     pairs = _duplicates(values, varying)
     if pairs:
         where = _listed([f"{samples.label(j)} = {samples.label(i)}" for i, j in pairs])
-        warnings.append(f"{len(pairs)} columns repeat another one exactly: {where}")
+        repeat = "column repeats" if len(pairs) == 1 else "columns repeat"
+        warnings.append(f"{len(pairs)} {repeat} another one exactly: {where}")
     return warnings
 
 

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -29,9 +29,17 @@ from cmi.regions import Partition
 from cmi.result import PhaseScan
 from cmi.samples import Samples, as_array, column_warnings
 
-__all__ = ["Progress", "ScanInterrupted", "phase_scan"]
+__all__ = ["Progress", "ScanFailed", "ScanInterrupted", "phase_scan"]
 
 Progress = Callable[[int, int], None]
+
+
+class ScanFailed(RuntimeError):
+    """A scan failed after some levels were finished; ``partial`` is the `PhaseScan` of those."""
+
+    def __init__(self, partial: PhaseScan, why: BaseException) -> None:
+        super().__init__(f"the scan failed: {str(why) or type(why).__name__}")
+        self.partial = partial
 
 
 class ScanInterrupted(KeyboardInterrupt):
@@ -100,6 +108,8 @@ def phase_scan(
         scan to resume that differs in data or configuration.
     ScanInterrupted
         On Ctrl-C, with the finished levels.
+    ScanFailed
+        If a cell fails after others have been finished, with those.
 
     Examples
     --------
@@ -116,6 +126,8 @@ def phase_scan(
     if channel_axis is None and isinstance(x0, SampleSet):
         channel_axis = x0.channel_axis
     seed = whole_number(seed, "seed", least=0)
+    if executor is not None and not hasattr(executor, "submit"):
+        raise TypeError(f"executor must be a concurrent.futures.Executor, got {type(executor).__name__}")
     schedule = noise_schedule(noise)
     times = _levels(levels, schedule)
     chosen = find_method(method, options)
@@ -127,11 +139,12 @@ def phase_scan(
         "data": {**about, "n_samples": len(x), "shape": list(samples.shape), "sha256": _digest(samples)},
         "noise": schedule.to_dict(),
         "method": method,
-        "options": {**chosen.options, **options},
-        "center": None if center is None else np.atleast_1d(center).tolist(),
+        # the number of threads changes nothing, and must not keep a scan from being resumed
+        "options": {k: v for k, v in {**chosen.options, **options}.items() if k != "threads"},
+        "center": _center(samples.shape, center, channel_axis),
         "radius": int(radius),
         "reach": None if reach is None else int(reach),
-        "channel_axis": channel_axis,
+        "channel_axis": None if channel_axis is None else int(channel_axis) % len(samples.shape),
         "widths": list(partition.widths),
         "seed": seed,
         "version": version("phase-scan"),
@@ -155,12 +168,16 @@ def phase_scan(
                     progress(done, total)
     except KeyboardInterrupt:
         raise ScanInterrupted(scan) from None
+    except Exception as error:
+        if scan.dataset.finished.any():
+            raise ScanFailed(scan, error) from error
+        raise
     return scan
 
 
 @dataclass(frozen=True, eq=False)
 class _Cell:
-    """One noise level, all widths: what a worker computes."""
+    """One noise level, all widths: what a worker computes, without the local values."""
 
     method: str
     options: dict[str, Any]
@@ -179,7 +196,8 @@ class _Cell:
             rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=words))
             noisy = self.schedule.forward(x, t, rng)
             result = find_method(self.method, self.options).profile(noisy, self.partition.sizes, **self.options)
-        return assemble(result, self.partition, method=self.method, warnings=result.notes)
+        profile = assemble(result, self.partition, method=self.method, warnings=result.notes)
+        return replace(profile, local=np.zeros((len(profile.widths), 0)))
 
 
 def _run(
@@ -230,7 +248,9 @@ class _Source:
 
 @contextmanager
 def _shared(x: NDArray[np.floating], executor: Executor) -> Iterator[_Source]:
-    if not isinstance(executor, ProcessPoolExecutor):
+    # loky and joblib keep their workers on this machine, as the standard library does
+    local = isinstance(executor, ProcessPoolExecutor) or type(executor).__module__.startswith(("loky", "joblib"))
+    if not local:
         yield _Source(array=x)  # threads share memory; unknown executors may run on other machines
         return
     with tempfile.TemporaryDirectory(prefix="phase-scan-") as folder:
@@ -251,15 +271,25 @@ def _unpack(x0: Any) -> tuple[Samples, tuple[str, ...], dict[str, Any]]:
 
 
 def _levels(levels: Iterable[float], schedule: Noise) -> NDArray[np.float64]:
-    times = np.atleast_1d(np.asarray(list(levels) if not np.isscalar(levels) else [levels], dtype=np.float64))
-    if times.ndim != 1 or len(times) == 0:
+    times = np.atleast_1d(np.asarray([levels] if np.ndim(levels) == 0 else list(levels), dtype=np.float64))  # type: ignore[arg-type]
+    if times.ndim != 1:
+        raise ValueError(f"levels must be one list of times t, got an array of shape {times.shape}")
+    if len(times) == 0:
         raise ValueError("levels are empty: give at least one time t in [0, 1]")
     schedule.snr(times)  # raises for levels outside the schedule
     # 0.1 * 3 is not 0.3 to the last bit, but it is what was meant: a level can then be looked up by its value.
-    times = np.sort([float(f"{t:.12g}") for t in times])
+    times = np.sort([float(f"{t:.12g}") + 0.0 for t in times])
     if (np.diff(times) == 0.0).any():
         raise ValueError(f"levels repeat {times[:-1][np.diff(times) == 0.0][0]:g}")
     return times
+
+
+def _center(shape: tuple[int, ...], center: Sequence[int] | int | None, channel_axis: int | None) -> list[int]:
+    """The centre as it is used, so that a default and the same one spelt out are one configuration."""
+    if center is not None:
+        return [int(c) for c in np.atleast_1d(center)]
+    space = [s for i, s in enumerate(shape) if channel_axis is None or i != channel_axis % len(shape)]
+    return [s // 2 for s in space]
 
 
 def _digest(samples: Samples) -> str:

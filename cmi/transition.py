@@ -70,9 +70,9 @@ def locate_transition(scan: PhaseScan) -> Transition:
     Examples
     --------
     >>> from cmi import locate_transition, open_dataset, phase_scan
-    >>> scan = phase_scan(open_dataset("digits"), levels=[0.3, 0.4, 0.5, 0.6], widths=[1, 2, 3], center=(3, 3))
-    >>> locate_transition(scan).verdict
-    'none'
+    >>> scan = phase_scan(open_dataset("digits"), levels=[0.2, 0.4, 0.6, 0.8], center=(1, 3))
+    >>> locate_transition(scan).verdict  # xi is 2 to 4 pixels, too long for images of 8 x 8
+    'unresolved'
     """
     levels = scan.dataset.t.values
     lengths = scan.markov_length
@@ -101,25 +101,25 @@ def locate_transition(scan: PhaseScan) -> Transition:
     bounds = np.array([lengths[i].upper for i in alive])
     seen = np.isfinite(bounds) | np.isinf(bounds)
     longest = int(alive[seen][np.argmax(bounds[seen])])
-    if lengths[longest].upper >= limit:
-        upper = f"up to {lengths[longest].upper:.2g} pixels"
+    upper = lengths[longest].upper
+    if upper >= limit:
+        size = f"up to {upper:.2g} pixels" if np.isfinite(upper) else "of any size"
         return _no_level(
             "unresolved",
-            f"at t = {levels[longest]:g} xi may be {upper if np.isfinite(lengths[longest].upper) else 'of any size'} "
-            f"(two errors), more than half of the {scan.reach} pixels around A: larger samples or more of them are "
-            "needed",
+            f"at t = {levels[longest]:g} xi may be {size} (two errors), more than half of the {scan.reach} pixels "
+            "around A: larger samples or more of them are needed",
         )
     covered = levels[alive[seen]]
     blank = [i for i in alive[~seen] if covered[0] < levels[i] < covered[-1]]
     if blank:
         return _no_level(
             "unresolved",
-            f"no CMI stands above its error at t = {', '.join(f'{levels[i]:g}' for i in blank[:4])}, between levels "
-            "where some does",
+            f"no CMI stands above its error at t = {', '.join(f'{levels[i]:g}' for i in blank[:4])}, between "
+            "levels where some does",
         )
     return _no_level(
         "none",
-        f"xi is below {lengths[longest].upper:.2g} pixels (two errors) wherever there is CMI above its error, t = "
+        f"xi is below {upper:.2g} pixels (two errors) wherever there is CMI above its error, t = "
         f"{covered[0]:g} to {covered[-1]:g}, and no level stands out",
     )
 

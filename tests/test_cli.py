@@ -283,6 +283,96 @@ def test_key_and_channel_axis(tmp_path: Path) -> None:
     )
 
 
+def test_shrinkage_and_no_channels(tmp_path: Path) -> None:
+    scan, _ = config("digits", *FAST, "--shrinkage", "0.2")
+    assert scan.config["options"]["shrinkage"] == 0.2
+    assert config("digits", *FAST, "--shrinkage", "oas")[0].config["options"]["shrinkage"] == "oas"
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).random((40, 4, 5, 5)))
+    assert config(tmp_path / "x.npy", "--levels", "0.5")[0].config["channel_axis"] == 0
+    assert config(tmp_path / "x.npy", "--levels", "0.5", "--channel-axis", "none")[0].config["channel_axis"] is None
+
+
+def test_version() -> None:
+    assert call("--version").stdout.startswith("phase-scan 0.")
+
+
+def test_markup_in_names_is_text(tmp_path: Path) -> None:
+    (tmp_path / "[bold]").mkdir()
+    np.save(tmp_path / "[bold]" / "[red]:smile:.npy", np.random.default_rng(0).random((40, 5, 5)))
+    path = tmp_path / "[bold]" / "[red]:smile:.npy"
+    result = call("run", path, "--levels", "0.5", "--out", tmp_path / "[bold]" / "s[x].nc")
+    assert "[red]:smile:.npy: 40 samples" in result.stdout
+    assert "[bold]/s[x].nc" in result.stdout.replace("\n", "")
+    assert "[red]:smile:.npy" in call("info", path).stdout
+    (tmp_path / "t.csv").write_text("[/x],b\n1,2\n3,4\n5,7\n")
+    assert "[/x], b" in call("info", tmp_path / "t.csv").stdout
+
+
+def test_the_scan_is_safe_before_it_is_printed(tmp_path: Path) -> None:
+    """A reader that goes away, as in `phase-scan run ... | true`, costs nothing."""
+    script = f"{sys.executable} -m cmi.cli run digits --levels 0.5 --limit 200 --out s.nc | true"
+    subprocess.run(["bash", "-c", script], cwd=tmp_path, check=True, capture_output=True)
+    assert PhaseScan.load(tmp_path / "s.nc").complete
+
+
+def test_a_file_that_appears_meanwhile_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import cmi.result
+
+    put = cmi.result.PhaseScan.put
+
+    def appear(self: PhaseScan, *arguments: object) -> None:
+        (tmp_path / "s.nc").write_text("mine")
+        put(self, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(cmi.result.PhaseScan, "put", appear)
+    result = call("run", "digits", *FAST, "--out", tmp_path / "s.nc")
+    assert result.exit_code == 1
+    assert "kept in" in result.stderr
+    assert (tmp_path / "s.nc").read_text() == "mine"
+    assert PhaseScan.load(tmp_path / "s.partial.nc").complete
+
+
+def test_a_scan_that_fails_keeps_what_was_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import cmi.result
+
+    put = cmi.result.PhaseScan.put
+    calls = 0
+
+    def failing(self: PhaseScan, *arguments: object) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise MemoryError
+        put(self, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(cmi.result.PhaseScan, "put", failing)
+    result = call("run", "digits", *FAST, "--out", tmp_path / "s.nc")
+    assert result.exit_code == 1
+    assert "Failed with 1 of 3 levels finished, kept in" in result.stderr
+    assert int(PhaseScan.load(tmp_path / "s.partial.nc").dataset.finished.sum()) == 1
+
+
+def test_resuming_onto_the_same_file_loses_no_level(tmp_path: Path) -> None:
+    assert call("run", "digits", "--limit", "200", "--levels", "0.2,0.5", "--out", tmp_path / "s.nc").exit_code == 0
+    again = [
+        "run",
+        "digits",
+        "--limit",
+        "200",
+        "--out",
+        tmp_path / "s.nc",
+        "--overwrite",
+        "--resume",
+        tmp_path / "s.nc",
+    ]
+    fails("lose its level t = 0.2", *again, "--levels", "0.5,0.8")
+    assert call(*again, "--levels", "0.2,0.5,0.8").exit_code == 0
+    assert PhaseScan.load(tmp_path / "s.nc").dataset.sizes["t"] == 3
+    fails(
+        "the picture would replace the scan", "plot", tmp_path / "s.nc", "--out", tmp_path / "s.nc", "--overwrite"
+    )
+
+
 def test_without_out_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     result = call("run", "digits", *FAST)
@@ -362,7 +452,14 @@ def test_info(tmp_path: Path) -> None:
         ("leaves nothing of an axis", ["--crop", "9:,:"]),
         ("has 3 parts", ["--crop", ":,:,:"]),
         ("channel_axis 5 is not an axis", ["--channel-axis", "5"]),
+        ("--channel-axis takes a whole number or none, got 'many'", ["--channel-axis", "many"]),
         ("takes no key", ["--key", "x"]),
+        ("--shrinkage is for --method gaussian and copula", ["--method", "ksg", "--shrinkage", "0.1"]),
+        ("unknown shrinkage 'much'", ["--shrinkage", "much"]),
+        ("ending in .nc, got 's.png'", ["--out", "s.png"]),
+        ("--levels takes start:stop:count", ["--levels", "0:inf:3"]),
+        ("--levels takes start:stop:count", ["--levels", "0:1:99999999"]),
+        ("the file name .* is too long", ["--out", "x" * 240 + ".nc"]),
         ("limit must be at least 1", ["--limit", "0"]),
         ("at least 3 samples, got 2", ["--limit", "2"]),
         ("--workers must be at least 1", ["--workers", "0"]),
@@ -382,9 +479,7 @@ def test_run_errors(message: str, arguments: list[str], tmp_path: Path, monkeypa
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    "option", ["--radius", "--limit", "--seed", "--workers", "--k", "--reach", "--channel-axis"]
-)
+@pytest.mark.parametrize("option", ["--radius", "--limit", "--seed", "--workers", "--k", "--reach"])
 def test_options_that_are_no_numbers(option: str) -> None:
     fails(f"Invalid value for '{option}'", "run", "digits", option, "many", code=2)
 

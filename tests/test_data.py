@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import pickle
 import struct
 import sys
@@ -144,7 +145,7 @@ def test_wrong_folders(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"it holds t-idx3-ubyte\.gz: name one of them"):
         open_dataset(tmp_path)
     save_images(tmp_path / "mixed", [BYTES[0], BYTES[1][:4]])
-    with pytest.raises(ValueError, match=r"images differ in size or channels: 000\.png has shape \(6, 5\)"):
+    with pytest.raises(ValueError, match=r"images differ in size, channels or depth: 000\.png has shape \(6, 5\)"):
         open_dataset(tmp_path / "mixed")
     save_images(tmp_path / "broken", [BYTES[0]])
     (tmp_path / "broken" / "001.png").write_bytes(b"\x89PNG\r\n")
@@ -198,6 +199,7 @@ def test_channels_are_guessed_and_it_is_said(tmp_path: Path) -> None:
     [
         ([0, 255], np.uint8, 1.0, "divided by 255"),
         ([0, 200], np.int64, 200 / 255, "divided by 255"),
+        ([0, 200], np.uint16, 200 / 65535, "divided by 65535"),
         ([0, 65535], np.uint16, 1.0, "divided by 65535"),
         ([0, 100_000], np.int32, 1.0, "divided by 100000"),
         ([0, 1], np.uint8, 1.0, "0 and 1 were kept"),
@@ -259,6 +261,78 @@ def test_nothing_in_a_file_is_executed(tmp_path: Path) -> None:
     assert not marker.exists()
 
 
+def test_zarr_codecs_that_run_code_are_refused(tmp_path: Path) -> None:
+    pytest.importorskip("zarr")
+    unsafe: list[dict[str, Any]] = [
+        {"dtype": "|O", "filters": [{"id": "pickle"}], "compressor": None},
+        {"dtype": "<f8", "filters": None, "compressor": {"id": "pickle", "protocol": 5}},
+        {"dtype": "|O", "filters": None, "compressor": None},
+    ]
+    for i, metadata in enumerate(unsafe):
+        folder = tmp_path / f"{i}.zarr"
+        folder.mkdir()
+        full = {"zarr_format": 2, "shape": [1, 2], "chunks": [1, 2], "order": "C", "fill_value": 0, **metadata}
+        (folder / ".zarray").write_text(json.dumps(full))
+        marker = tmp_path / "executed"
+        (folder / "0.0").write_bytes(pickle.dumps(Evil(marker)))
+        with pytest.raises(
+            ValueError, match=r"uses the codec '(pickle|object)', which is not one for plain numbers"
+        ):
+            open_dataset(folder)
+        assert not marker.exists()
+
+
+def test_tables_with_rows_longer_than_the_header(tmp_path: Path) -> None:
+    (tmp_path / "long.csv").write_text("a,b\n1,2,3\n4,5,6\n")
+    with pytest.raises(ValueError, match=r"long\.csv"):
+        open_dataset(tmp_path / "long.csv")
+
+
+def test_tables_keep_their_units_and_types(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"a": [0, 200, 7], "b": [True, False, True], "c": pd.array([1, 2, 3], dtype="Int64")})
+    frame.to_csv(tmp_path / "t.csv")
+    data = open_dataset(tmp_path / "t.csv", key="a,b,c")
+    assert data.samples.tolist() == [[0, 1, 1], [200, 0, 2], [7, 1, 3]]
+    assert "looks like a saved index" in open_dataset(tmp_path / "t.csv").notes[-1]
+    pytest.importorskip("pyarrow")
+    frame.to_parquet(tmp_path / "t.parquet")
+    assert open_dataset(tmp_path / "t.parquet", limit=2).samples.tolist() == [[0, 1, 1], [200, 0, 2]]
+
+
+def test_parquet_is_measured_before_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pyarrow")
+    monkeypatch.setattr(readers, "MAX_BYTES", 10_000)
+    pd.DataFrame({"a": np.zeros(5000), "b": np.zeros(5000)}).to_parquet(tmp_path / "t.parquet")
+    with pytest.raises(ValueError, match=r"give a limit of at most 625 samples"):
+        open_dataset(tmp_path / "t.parquet")
+    data = open_dataset(tmp_path / "t.parquet", limit=600)
+    assert (len(data), data.total) == (600, 5000)
+
+
+def test_fortran_order_in_npz(tmp_path: Path) -> None:
+    np.savez(tmp_path / "f.npz", x=np.asfortranarray(FLOATS))
+    np.testing.assert_array_equal(open_dataset(tmp_path / "f.npz", key="x", limit=5).samples, FLOATS[:5])
+
+
+def test_images_of_sixteen_bits(tmp_path: Path) -> None:
+    deep = (RNG.random((3, 6, 5)) * 65535).astype(np.uint16)
+    save_images(tmp_path / "deep", list(deep))
+    np.testing.assert_allclose(open_dataset(tmp_path / "deep").samples, deep / 65535, atol=1e-6)
+    save_images(tmp_path / "mixed", [deep[0]])
+    save_images(tmp_path / "mixed" / "more", [BYTES[0]])
+    with pytest.raises(ValueError, match="images differ in size, channels or depth"):
+        open_dataset(tmp_path / "mixed")
+
+
+def test_empty_names_and_shadowed_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="the name of the data set is empty"):
+        open_dataset("")
+    monkeypatch.chdir(tmp_path)
+    np.save(tmp_path / "digits", FLOATS)
+    (tmp_path / "digits.npy").rename(tmp_path / "digits")
+    assert "write ./digits for the file of that name" in open_dataset("digits").notes[-1]
+
+
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "a.zarr"])
 @pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 0.99])
 def test_truncated_files(name: str, share: float, tmp_path: Path) -> None:
@@ -285,13 +359,13 @@ def test_csv_that_is_no_table(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"empty\.csv is empty"):
         open_dataset(tmp_path / "empty.csv")
     (tmp_path / "ragged.csv").write_text("a,b\n1,2\n1,2,3,4\n")
-    with pytest.raises(ValueError, match=r"ragged\.csv cannot be read, it is truncated"):
+    with pytest.raises(ValueError, match=r"ragged\.csv (cannot be read, it is truncated|has rows that are longer)"):
         open_dataset(tmp_path / "ragged.csv")
     (tmp_path / "binary.csv").write_bytes(bytes(range(128, 256)) * 10)
     with pytest.raises(ValueError, match=r"binary\.csv"):
         open_dataset(tmp_path / "binary.csv")
     (tmp_path / "head.csv").write_text("a,b\n")
-    with pytest.raises(ValueError, match=r"head\.csv (holds no samples|do not)|columns a, b"):
+    with pytest.raises(ValueError, match=r"head\.csv holds no samples, only a header"):
         open_dataset(tmp_path / "head.csv")
 
 
@@ -321,9 +395,9 @@ def test_a_real_bomb_needs_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     np.savez_compressed(tmp_path / "zeros.npz", x=np.zeros((100, 100)))
     (tmp_path / "z-idx3-ubyte.gz").write_bytes(gzip.compress(idx_bytes(np.zeros((100, 10, 10), dtype=np.uint8))))
     for name, key in (("zeros.npz", "x"), ("z-idx3-ubyte.gz", None)):
-        with pytest.raises(ValueError, match="GiB in memory: give a limit of at most 25 samples"):
+        with pytest.raises(ValueError, match=r"GiB in memory: give a limit of at most (12|25) samples"):
             open_dataset(tmp_path / name, key=key)
-        assert len(open_dataset(tmp_path / name, key=key, limit=25)) == 25
+        assert len(open_dataset(tmp_path / name, key=key, limit=12)) == 12
 
 
 def test_idx_with_more_than_it_promises(tmp_path: Path) -> None:

@@ -156,7 +156,7 @@ def test_warnings_name_constant_and_repeated_columns() -> None:
     for method in METHODS:
         e = estimate_cmi(x, 0, [1, 2], method=method)
         assert "1 of 6 columns of the regions around A are constant and tell nothing: 3" in e.warnings
-        assert "1 columns repeat another one exactly: 5 = 1" in e.warnings
+        assert "1 column repeats another one exactly: 5 = 1" in e.warnings
         assert np.isfinite(e.value)
     frame = pd.DataFrame(x, columns=list("abcdefg"))
     assert "f = b" in estimate_cmi(frame, "a", ["b"], method="gaussian").warnings[1]

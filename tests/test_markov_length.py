@@ -104,10 +104,10 @@ def test_few_widths_do_not_fake_a_length() -> None:
     [
         (np.zeros(8), "no width stands above the noise floor"),
         (-np.ones(8), "no width stands above the noise floor"),
-        ([1.0, 0.5, 0, 0, 0, 0, 0, 0], "only 2 of 8 widths stand above the noise floor, 4 are needed"),
+        ([1.0, 0.5, 0, 0, 0, 0, 0, 0], "2 of 8 widths stand above the noise floor, 4 are needed"),
         (np.full(8, np.nan), "no width"),
         ([np.inf, *np.exp(-R[1:])], "no width"),
-        ([1.0, 0.6, np.nan, 0.2, 0.1, 0.1, 0.1, 0.1], "only 2 of 8"),
+        ([1.0, 0.6, np.nan, 0.2, 0.1, 0.1, 0.1, 0.1], "2 of 8 widths"),
         (np.full(8, 0.5), "cannot be told from 0"),
         (0.1 * R, "cannot be told from 0"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from os import PathLike, fspath
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 from cmi.checks import whole_number
 from cmi.data.readers import Raw, Unreadable, find_reader, first_line
 from cmi.data.sample_set import SampleSet, crop_slices, guess_channel_axis, to_unit_range
+from cmi.samples import numeric
 
 __all__ = ["EMBEDDED", "SampleSet", "crop_slices", "open_dataset", "to_unit_range"]
 
@@ -64,10 +66,16 @@ def open_dataset(
     if limit is not None:
         limit = whole_number(limit, "limit", least=1)
     name = fspath(path_or_name)
+    if not name:
+        raise ValueError("the name of the data set is empty")
     if name in EMBEDDED:
         if key is not None:
             raise ValueError(f"the embedded data set {name!r} takes no key, got {key!r}")
         raw = EMBEDDED[name]()
+        if Path(name).exists():
+            raw = replace(
+                raw, notes=(*raw.notes, f"this is the embedded set: write ./{name} for the file of that name")
+            )
     else:
         path = Path(name).expanduser()
         if not path.exists():
@@ -79,7 +87,8 @@ def open_dataset(
     array = raw.array[:limit]
     if len(array) == 0:
         raise ValueError(f"{name} holds no samples: its array has shape {array.shape}")
-    samples, scaling = to_unit_range(array)
+    # the columns of a table have units of their own
+    samples, scaling = (numeric(array), None) if raw.columns is not None else to_unit_range(array)
     notes = [*raw.notes, *([scaling] if scaling else [])]
     channel_axis = raw.channel_axis
     if channel_axis is None and raw.columns is None:

@@ -7,21 +7,25 @@ before the data are, so that a small file cannot ask for all memory.
 from __future__ import annotations
 
 import gzip
+import json
 import math
 import re
 import struct
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 __all__ = ["READERS", "Raw", "Unreadable", "find_reader"]
 
-MAX_BYTES = 8 * 2**30  # of samples in memory, as float32
+MAX_BYTES = 16 * 2**30  # of samples in memory, as float64
 _GZIP_RATIO = 1040  # deflate cannot expand by more
 
 
@@ -74,11 +78,11 @@ def _take(shape: Iterable[int], limit: int | None, name: str) -> int:
             + (": are these the labels?" if len(sizes) == 1 else "")
         )
     n = sizes[0] if limit is None else min(limit, sizes[0])
-    if 4 * n * math.prod(sizes[1:]) > MAX_BYTES:
-        fits = MAX_BYTES // max(4 * math.prod(sizes[1:]), 1)
+    each = 8 * math.prod(sizes[1:])  # at most: integers become float32
+    if n * each > MAX_BYTES:
         raise Unreadable(
-            f"{name} would take {4 * n * math.prod(sizes[1:]) / 2**30:.1f} GiB in memory: give a limit of at most "
-            f"{fits} samples"
+            f"{name} would take {n * each / 2**30:.1f} GiB in memory: give a limit of at most {MAX_BYTES // each} "
+            "samples"
         )
     return n
 
@@ -112,21 +116,21 @@ def _no_key(key: str | None, path: Path) -> None:
         raise Unreadable(f"{path.name} holds one array and takes no key, got {key!r}")
 
 
-def _npy_header(file: BinaryIO, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+def _npy_header(file: BinaryIO, name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     version = np.lib.format.read_magic(file)
     if version not in ((1, 0), (2, 0)):
         raise Unreadable(f"{name} has the unknown .npy version {version}")
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(file)
+    shape, fortran, dtype = read(file)
     if dtype.hasobject:
         raise Unreadable(f"{name} holds pickled Python objects, which are never loaded: save it as plain numbers")
-    return shape, dtype
+    return shape, fortran, dtype
 
 
 def _read_npy(path: Path, key: str | None, limit: int | None) -> Raw:
     _no_key(key, path)
     with path.open("rb") as file:
-        shape, dtype = _npy_header(file, path.name)
+        shape, _, dtype = _npy_header(file, path.name)
         present = path.stat().st_size - file.tell()
     if present < math.prod(shape) * dtype.itemsize:
         raise Unreadable(
@@ -141,14 +145,19 @@ def _read_npz(path: Path, key: str | None, limit: int | None) -> Raw:
     with zipfile.ZipFile(path) as archive:
         names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
         key = _pick(names, key, path.name)
-        with archive.open(f"{key}.npy") as file:
-            shape, dtype = _npy_header(file, f"{key} in {path.name}")  # type: ignore[arg-type]
-        n = _take(shape, limit, f"{key} in {path.name}")
         packed = archive.getinfo(f"{key}.npy").compress_size
-        if math.prod(shape) * dtype.itemsize > _GZIP_RATIO * packed + 1024:
-            raise Unreadable(f"{key} in {path.name} promises more data than the file can hold: it is corrupt")
-    with np.load(path, allow_pickle=False) as arrays:
-        return Raw(np.array(arrays[key][:n]), shape[0], "npz")
+        with archive.open(f"{key}.npy") as file:
+            shape, fortran, dtype = _npy_header(file, f"{key} in {path.name}")  # type: ignore[arg-type]
+            n = _take(shape, None if fortran else limit, f"{key} in {path.name}")
+            if math.prod(shape) * dtype.itemsize > _GZIP_RATIO * packed + 1024:
+                raise Unreadable(f"{key} in {path.name} promises more data than the file can hold: it is corrupt")
+            wanted = n * math.prod(shape[1:]) * dtype.itemsize
+            content = file.read(wanted)
+    if len(content) < wanted:
+        raise Unreadable(f"{key} in {path.name} is truncated: {wanted} bytes promised, {len(content)} there")
+    values = np.frombuffer(content, dtype=dtype)
+    array = values.reshape(shape[::-1]).T[:limit] if fortran else values.reshape(n, *shape[1:])
+    return Raw(np.array(array), shape[0], "npz")
 
 
 def _read_h5(path: Path, key: str | None, limit: int | None) -> Raw:
@@ -164,6 +173,7 @@ def _read_h5(path: Path, key: str | None, limit: int | None) -> Raw:
 
 def _read_zarr(path: Path, key: str | None, limit: int | None) -> Raw:
     zarr = _need("zarr", ".zarr", "data")
+    _check_codecs(path)
     node = zarr.open(str(path), mode="r")
     if isinstance(node, zarr.Group):
         names = [name for name, item in node.members(max_depth=None) if isinstance(item, zarr.Array)]
@@ -172,6 +182,52 @@ def _read_zarr(path: Path, key: str | None, limit: int | None) -> Raw:
         _no_key(key, path)
     n = _take(node.shape, limit, path.name)
     return Raw(np.asarray(node[:n]), int(node.shape[0]), "zarr")
+
+
+_ZARR_CODECS = {
+    "blosc",
+    "zstd",
+    "gzip",
+    "zlib",
+    "lz4",
+    "lzma",
+    "bz2",
+    "shuffle",
+    "delta",
+    "crc32",
+    "crc32c",
+    "adler32",
+}
+_ZARR_CODECS |= {"bytes", "endian", "transpose", "sharding_indexed", "fixedscaleoffset", "bitround", "quantize"}
+
+
+def _check_codecs(path: Path) -> None:
+    """Let only codecs that decode numbers touch the data: zarr also knows ones that unpickle them."""
+    for file in sorted(path.rglob("*")):
+        if file.name not in ("zarr.json", ".zarray", ".zmetadata"):
+            continue
+        for codec in _named_codecs(json.loads(file.read_text())):
+            plain = codec.removeprefix("numcodecs.").lower()
+            if plain not in _ZARR_CODECS:
+                raise Unreadable(
+                    f"{path.name} uses the codec {codec!r}, which is not one for plain numbers: not opened"
+                )
+
+
+def _named_codecs(content: Any) -> Iterator[str]:
+    """Codecs that zarr metadata name, versions 2 and 3, at any depth; "object" for an object dtype."""
+    if isinstance(content, list):
+        for item in content:
+            yield from _named_codecs(item)
+    elif isinstance(content, dict):
+        for key, value in content.items():
+            if key in ("codecs", "index_codecs", "filters", "compressor") and value is not None:
+                for codec in value if isinstance(value, list) else [value]:
+                    if isinstance(codec, dict):
+                        yield str(codec.get("id", codec.get("name", "nameless")))
+            if key == "dtype" and isinstance(value, str) and "O" in value:
+                yield "object"
+            yield from _named_codecs(value)
 
 
 def _read_torch(path: Path, key: str | None, limit: int | None) -> Raw:
@@ -205,7 +261,7 @@ _IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0
 def _read_idx(path: Path, key: str | None, limit: int | None) -> Raw:
     _no_key(key, path)
     packed = path.stat().st_size
-    zipped = path.suffix == ".gz"
+    zipped = path.suffix.lower() == ".gz"
     with gzip.open(path, "rb") if zipped else path.open("rb") as file:
         head = file.read(4)
         if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in _IDX_TYPES:
@@ -246,10 +302,10 @@ def _read_folder(path: Path, key: str | None, limit: int | None) -> Raw:
     notes: set[str] = set()
     for file in files[:limit]:
         pixels, note = _read_image(image_module, file)
-        if pictures and pixels.shape != pictures[0].shape:
+        if pictures and (pixels.shape, pixels.dtype) != (pictures[0].shape, pictures[0].dtype):
             raise Unreadable(
-                f"images differ in size or channels: {files[0].name} has shape {pictures[0].shape}, {file.name} "
-                f"{pixels.shape}"
+                f"images differ in size, channels or depth: {files[0].name} has shape {pictures[0].shape} and "
+                f"{pictures[0].dtype}, {file.name} {pixels.shape} and {pixels.dtype}"
             )
         if not pictures:
             _take((len(files), *pixels.shape), limit, path.name)
@@ -267,11 +323,14 @@ def _read_image(image_module: Any, file: Path) -> tuple[NDArray[Any], str | None
         with warnings.catch_warnings():
             warnings.simplefilter("error", image_module.DecompressionBombWarning)
             with image_module.open(file) as image:
-                if image.mode not in ("1", "L", "RGB", "I", "F", "I;16"):
+                if getattr(image, "n_frames", 1) > 1:
+                    note = "of images with several frames the first was read"
+                if image.mode not in ("1", "L", "RGB", "I", "F") and not image.mode.startswith("I;16"):
                     mode = "L" if image.mode == "LA" else "RGB"
                     note = f"images of mode {image.mode} were read as {mode}"
                     image = image.convert(mode)
-                return np.array(image), note
+                pixels = np.array(image)
+                return pixels.astype(pixels.dtype.newbyteorder("=")), note
     except Exception as error:  # noqa: BLE001  (each plugin raises its own)
         raise Unreadable(f"{file.name} cannot be read as an image: {first_line(error)}") from None
 
@@ -282,41 +341,78 @@ def first_line(error: BaseException) -> str:
 
 
 def _read_table(path: Path, key: str | None, limit: int | None) -> Raw:
-    import pandas as pd
-
-    notes: tuple[str, ...] = ()
-    if path.suffix.lower() == ".parquet":
-        _need("pyarrow", ".parquet", "data")
-        frame = pd.read_parquet(path)
-        total = len(frame)
-    else:
-        try:
-            head = pd.read_csv(path, nrows=0)
-        except pd.errors.EmptyDataError:
-            raise Unreadable(f"{path.name} is empty") from None
-        headless = all(_is_number(name) for name in head.columns)
-        notes = ("the first line holds numbers: read as a sample, columns named 0, 1, ...",) if headless else ()
-        frame = pd.read_csv(path, header=None if headless else 0, nrows=limit)
-        total = len(frame)
-        if limit is not None and total == limit:
-            with path.open("rb") as file:
-                total = sum(1 for line in file if line.strip()) - (not headless)
-    frame.columns = pd.Index([str(c) for c in frame.columns])
-    if key is not None:
-        wanted = [name.strip() for name in key.split(",")]
-        missing = [name for name in wanted if name not in frame.columns]
-        if missing:
-            raise Unreadable(f"{path.name} has no column {missing[0]!r}: it has {', '.join(frame.columns[:10])}")
-        frame = frame[wanted]
-    odd = [name for name, dtype in frame.dtypes.items() if getattr(dtype, "kind", "O") not in "fiub"]
+    wanted = None if key is None else [name.strip() for name in key.split(",")]
+    read = _read_parquet if path.suffix.lower() == ".parquet" else _read_csv
+    frame, total, notes = read(path, wanted, limit)
+    odd = [str(name) for name, dtype in frame.dtypes.items() if getattr(dtype, "kind", "O") not in "fiub"]
     if odd:
         raise Unreadable(
-            f"the columns {', '.join(map(str, odd[:5]))} of {path.name} do not hold numbers: choose columns with "
-            "a key such as a,b,c"
+            f"the columns {', '.join(odd[:5])} of {path.name} do not hold numbers: choose columns with a key such "
+            "as a,b,c"
         )
-    n = _take((len(frame), frame.shape[1]), limit, path.name)
+    if "Unnamed: 0" in frame.columns:
+        notes = (
+            *notes,
+            "the column 'Unnamed: 0' looks like a saved index: choose columns with a key to leave it out",
+        )
     columns = tuple(map(str, frame.columns))
-    return Raw(frame.iloc[:n].to_numpy(), total, path.suffix[1:], columns=columns, notes=notes)
+    return Raw(
+        frame.to_numpy(dtype=np.float64, na_value=np.nan), total, path.suffix[1:], columns=columns, notes=notes
+    )
+
+
+def _check_columns(path: Path, wanted: list[str] | None, columns: list[str]) -> list[str]:
+    for name in wanted or []:
+        if name not in columns:
+            raise Unreadable(f"{path.name} has no column {name!r}: it has {', '.join(columns[:10])}")
+    return wanted or columns
+
+
+def _read_parquet(
+    path: Path, wanted: list[str] | None, limit: int | None
+) -> tuple[pd.DataFrame, int, tuple[str, ...]]:
+    _need("pyarrow", ".parquet", "data")
+    parquet = _need("pyarrow.parquet", ".parquet", "data")
+    arrow = _need("pyarrow", ".parquet", "data")
+    with parquet.ParquetFile(path) as file:
+        names = _check_columns(path, wanted, list(file.schema_arrow.names))
+        total = int(file.metadata.num_rows)
+        n = _take((total, len(names)), limit, path.name)
+        batches, have = [], 0
+        for batch in file.iter_batches(batch_size=min(max(n, 1), 65_536), columns=names):
+            batches.append(batch[: n - have])
+            have += len(batches[-1])
+            if have >= n:
+                break
+        table = arrow.Table.from_batches(batches, schema=None if batches else file.schema_arrow)
+    return table.to_pandas()[names], total, ()
+
+
+def _read_csv(path: Path, wanted: list[str] | None, limit: int | None) -> tuple[pd.DataFrame, int, tuple[str, ...]]:
+    import warnings
+
+    import pandas as pd
+
+    try:
+        head = pd.read_csv(path, nrows=0, index_col=False)
+    except pd.errors.EmptyDataError:
+        raise Unreadable(f"{path.name} is empty") from None
+    headless = all(_is_number(name) for name in head.columns)
+    notes = ("the first line holds numbers: read as a sample, columns named 0, 1, ...",) if headless else ()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            frame = pd.read_csv(path, header=None if headless else 0, nrows=limit, index_col=False)
+    except pd.errors.ParserWarning:
+        raise Unreadable(f"{path.name} has rows that are longer than its header: repair the file") from None
+    if frame.empty:
+        raise Unreadable(f"{path.name} holds no samples, only a header")
+    total = len(frame)
+    if limit is not None and total == limit:
+        with path.open("rb") as file:
+            total = sum(1 for line in file if line.strip()) - (not headless)
+    frame.columns = pd.Index([str(c) for c in frame.columns])
+    return frame[_check_columns(path, wanted, list(frame.columns))], total, notes
 
 
 def _is_number(text: object) -> bool:

@@ -101,10 +101,10 @@ def crop_slices(text: str, shape: tuple[int, ...]) -> tuple[slice, ...]:
 def to_unit_range(array: NDArray[Any]) -> tuple[NDArray[np.floating], str | None]:
     """Turn integers into floating point, grey levels into [0, 1]; say what was done.
 
-    Floating-point data stay as they are.  Integers become float32 (exact to 6e-8): those without negative
-    values are divided by the top of their range, 1, 255 or 65535, whichever is the smallest that holds their
-    largest value (unsigned 8-bit data above 1 always by 255); those with negative values (spins, say) are not
-    grey levels and keep their values.
+    Floating-point data stay as they are.  Integers become float32 (exact to 6e-8).  Those of 0 and 1, and those
+    with negative values (spins, say), keep their values.  The others are divided by the top of their range: 255 for
+    8-bit and 65535 for unsigned 16-bit data; for wider types 255, 65535 or their largest value, whichever is the
+    smallest that holds it.
 
     Examples
     --------
@@ -119,9 +119,9 @@ def to_unit_range(array: NDArray[Any]) -> tuple[NDArray[np.floating], str | None
     if array.size and array.min() < 0:
         return numeric(array), "integer values below 0: not grey levels, kept as they are"
     top = int(array.max(initial=0))
-    full = next((bound for bound in (1, 255, 65535) if top <= bound), top)
-    if full == 1:
+    if top <= 1:
         return array.astype(np.float32), "integer values 0 and 1 were kept as they are"
+    full = 65535 if array.dtype == np.uint16 else next((bound for bound in (255, 65535) if top <= bound), top)
     scaled = array.astype(np.float32)
     scaled /= np.float32(full)
     return scaled, f"integer values were divided by {full}, to lie in [0, 1]"
