@@ -354,7 +354,7 @@ def test_a_scan_that_fails_keeps_what_was_finished(tmp_path: Path, monkeypatch: 
 
 def test_resuming_onto_the_same_file_loses_no_level(tmp_path: Path) -> None:
     assert call("run", "digits", "--limit", "200", "--levels", "0.2,0.5", "--out", tmp_path / "s.nc").exit_code == 0
-    again = [
+    again: list[str | Path] = [
         "run",
         "digits",
         "--limit",
