@@ -259,7 +259,7 @@ def _console(*, stderr: bool = False) -> Console:
     # File names are not markup. Pipes and files have no width: take the room that a wide table needs.
     plain: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False, "soft_wrap": True}
     console = Console(stderr=stderr, **plain)
-    return console if console.is_terminal else Console(stderr=stderr, width=160, **plain)
+    return console if console.is_terminal else Console(stderr=stderr, width=220, **plain)
 
 
 def _print_scan(scan: PhaseScan) -> None:

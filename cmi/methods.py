@@ -86,7 +86,7 @@ METHODS: dict[str, Method] = {
         Method(
             "gaussian",
             gaussian_profile,
-            "linear dependence only; noise exact, bias corrected, any number of pixels, seconds",
+            "linear dependence only; noise exact, bias removed, any number of pixels, seconds",
             fit_gaussian,
         ),
         Method(
@@ -97,7 +97,7 @@ METHODS: dict[str, Method] = {
         Method(
             "ksg",
             ksg_profile,
-            "any dependence in a few dimensions; in many (a whole image) biased towards 0 beyond its error bar",
+            "any dependence in a few dimensions; in many (a whole image) biased beyond its error bar",
         ),
     )
 }

@@ -269,7 +269,8 @@ class GaussianMoments:
             return {}
         rows = x[:: -(-self.n // _LEVERAGES)][:, self.active].astype(np.float64) - self.mean[self.active]
         ends = self.ends[2:]
-        everything = Spectrum.of(self.covariance, rows, nu)
+        scale = float(np.trace(self.covariance)) / len(self.covariance)
+        everything = Spectrum.of(self.covariance, rows, nu, scale)
         plenty = [everything.bias(snr, by_leverage=False).f >= _PLENTY for snr in wanted]
         found: list[list[LogDetBias]] = [[] for _ in range(2 * len(ends))]
 
@@ -277,7 +278,9 @@ class GaussianMoments:
             for i in range(start, stop):
                 part = slice(first if i % 2 == 0 else 0, int(ends[i // 2]))
                 last = i == len(found) - 1
-                spectrum = everything if last else Spectrum.of(self.covariance[part, part], rows[:, part], nu)
+                spectrum = (
+                    everything if last else Spectrum.of(self.covariance[part, part], rows[:, part], nu, scale)
+                )
                 found[i] = [spectrum.bias(snr, by_leverage=by) for snr, by in zip(wanted, plenty, strict=True)]
 
         # threads pay where a spectrum takes milliseconds

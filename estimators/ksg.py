@@ -16,9 +16,9 @@ neighbours sit at eps_i, and too large by about 1/(n_S + 1) in columns where non
 count is therefore max(m_S, n_S + 1): theirs where there are ties, and to the last bit Frenzel-Pompe's where there
 are none; on mixed data this has a tenth to half of the bias of either.
 
-The estimate is consistent, but its bias at a given n grows fast with dimension (towards 0 where A and C depend on
-each other through many columns; upwards for data on a coarse grid), and the standard error, which comes from the
-local spread, does not know of it.
+The estimate is consistent, but its bias at a given n grows fast with dimension (far towards 0 where the CMI is
+large, somewhat upwards where it is 0 or the data lie on a coarse grid), and the standard error, which comes from
+the local spread, does not know of it.
 
 Samples that are each other's neighbours share distances, so the summands are correlated and their mean varies
 more than a mean of independent ones.  For continuous data and k well below n the factor depends mostly on k;
@@ -147,8 +147,8 @@ def ksg_profile(
     for_ranges(lambda i, j: _count(data, offsets, radius, i, j, counts), n, chunk=_CHUNK, threads=threads)
     if varying.sum() > _MANY:
         notes.append(
-            f"k-nearest-neighbour estimates in {varying.sum()} columns are biased, mostly towards 0 (upwards for "
-            "data on a coarse grid), by an amount that the standard error does not contain"
+            f"k-nearest-neighbour estimates in {varying.sum()} columns are biased by an amount that the standard "
+            "error does not contain: far towards 0 where the CMI is large, upwards by some 0.02 nats where it is 0"
         )
     return _assemble(counts, int(k), ties, tuple(notes))
 

@@ -36,7 +36,7 @@ from estimators.profile import FloatArray
 __all__ = ["LogDetBias", "Spectrum", "digamma_bias"]
 
 _RANK_TOLERANCE = 1e-12  # eigenvalues below this share of the largest are rounding, not signal
-_TAME = 1e3  # SNR, in units of the mean variance, above which single samples may own a pixel (leverage 1)
+_TAME = 1e3  # SNR, for columns of variance `scale`, above which single samples may own a pixel (leverage 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,8 @@ class Spectrum:
     nu : int
         Degrees of freedom of the covariance.
     scale : float
-        Mean variance of the columns.
+        Variance that counts as 1 when an SNR is called high. Where biases of several spectra are subtracted from
+        each other it has to be the same for all: most of each is common.
     """
 
     values: FloatArray
@@ -81,14 +82,14 @@ class Spectrum:
     scale: float
 
     @classmethod
-    def of(cls, covariance: FloatArray, rows: FloatArray, nu: int) -> Spectrum:
+    def of(cls, covariance: FloatArray, rows: FloatArray, nu: int, scale: float = 1.0) -> Spectrum:
         """Diagonalize the covariance of some columns; ``rows`` are centred samples of them, all or some."""
         if len(covariance) == 0:
-            return cls(np.zeros(0), np.zeros((len(rows), 0)), nu, 1.0)
+            return cls(np.zeros(0), np.zeros((len(rows), 0)), nu, scale)
         values, vectors = eigh(covariance, check_finite=False)
         real = values > _RANK_TOLERANCE * max(float(values[-1]), 0.0)
         squares = np.square(rows @ vectors[:, real])
-        return cls(values[real], squares, nu, float(np.trace(covariance)) / len(covariance))
+        return cls(values[real], squares, nu, scale)
 
     def bias(self, snr: float, *, by_leverage: bool = True) -> LogDetBias:
         """Bias at an SNR > 0; at infinite SNR only the bias beyond that of Gaussian data, to add to `digamma_bias`.

@@ -100,7 +100,7 @@ def test_bias_in_many_dimensions_is_named() -> None:
     a = 2.0 * c + rng.standard_normal(2000)
     result = ksg_profile(np.column_stack([a, b, c]), (1, 8, 1))
     assert 0.1 < result.value[0] < 0.5 < 0.5 * np.log(5.0)
-    assert "biased, mostly towards 0" in result.notes[0]
+    assert "far towards 0 where the CMI is large" in result.notes[0]
 
 
 def test_ties_break_the_plain_form_and_are_detected() -> None:
