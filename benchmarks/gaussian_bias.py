@@ -42,14 +42,15 @@ def chain_table(runs: int, *, blank: float) -> None:
             truth = 0.5 * (
                 log_det(slice(ab)) + log_det(slice(a, None)) - log_det(slice(a, ab)) - log_det(slice(None))
             )
-            results = [
-                gaussian_profile(
-                    (np.random.default_rng(seed).standard_normal((n, d)) @ root.T)[:, order],
-                    partition.sizes,
-                    snr=snr,
-                )
-                for seed in range(runs)
-            ]
+
+            def draw(
+                seed: int, shape: tuple[int, int] = (n, d), root: np.ndarray = root, order: np.ndarray = order
+            ) -> np.ndarray:
+                rng = np.random.default_rng(seed)
+                bright = (rng.random((shape[0], 1)) >= blank) / np.sqrt(1.0 - blank)
+                return np.asarray((bright * (rng.standard_normal(shape) @ root.T))[:, order])
+
+            results = [gaussian_profile(draw(seed), partition.sizes, snr=snr) for seed in range(runs)]
             value = np.array([r.value[0] for r in results])
             plug_in = value + np.array([r.bias[0] for r in results])
             error = value.std(ddof=1) / np.sqrt(runs)

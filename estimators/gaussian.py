@@ -362,7 +362,7 @@ def _blocks(x: NDArray[np.floating]) -> Iterator[FloatArray]:
 
 
 def _distinct_rows(x: NDArray[np.floating]) -> int:
-    return len({row.tobytes() for row in x})
+    return len({(row + 0.0).tobytes() for row in x})  # + 0.0: -0.0 and 0.0 are one value
 
 
 def _shrinkage_amount(x: NDArray[np.floating], active: BoolArray, shrinkage: Shrinkage) -> float:

@@ -172,6 +172,8 @@ def test_infinite_only_where_samples_can_tell() -> None:
     result = gaussian_profile(repeated, (1, 4, 27))
     assert np.isnan(result.value).all()
     assert "10 different samples cannot determine" in result.notes[0]
+    blank = rng.standard_normal((60, 21)) * (np.arange(60)[:, None] < 12)  # zeros of both signs
+    assert np.isnan(gaussian_profile(blank, (1, 4, 16)).value).all()
     b, c = rng.standard_normal((2, 500))
     sums = np.stack([b + c, b, c], axis=1)
     for snr in (1e6, 1e12, 1e15):  # with any noise at all the CMI is finite: 1/2 log(snr/2) or so
