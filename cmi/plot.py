@@ -84,7 +84,7 @@ def plot_map(scan: PhaseScan, ax: Axes) -> Axes:
     bottom = max(float(cmi[clear].min()) if clear.any() else 0.1, top * 10.0**-_DECADES)
     if bottom >= top:
         bottom = top / 10.0
-    x, y = np.clip(_edges(t, 0.05), 0.0, 1.0), _edges(r.astype(np.float64), 0.5)
+    x, y = np.clip(_edges(t, 0.05), -0.05, 1.05), _edges(r.astype(np.float64), 0.5)
     mesh = ax.pcolormesh(
         x, y, np.where(clear, cmi, np.nan).T, norm=LogNorm(bottom, top), cmap="viridis", rasterized=True
     )
@@ -139,7 +139,9 @@ def plot_markov_length(scan: PhaseScan, ax: Axes) -> Axes:
     top = float(np.nanmax(np.where(known, xi + 2 * error, np.nan))) if known.any() else 1.0
     if top > 0.4 * half:
         ax.axhline(half, color=_INK, linewidth=0.8, linestyle=":")
-        ax.annotate("half the reach", (t[0], half), xytext=(2, 2), textcoords="offset points", fontsize=7)
+        ax.annotate(
+            "half the reach", (t[-1], half), xytext=(2, -9), textcoords="offset points", fontsize=7, ha="right"
+        )
     ax.set_ylim(0.0, 1.15 * max(top, half if top > 0.4 * half else 0.0))
     if (computed & ~known).any():
         ax.plot(
