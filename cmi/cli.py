@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-if TYPE_CHECKING:
-    from concurrent.futures import Executor
+from cmi.workers import signals, uninterrupted
+from cmi.workers import workers as processes
 
+if TYPE_CHECKING:
     from rich.console import Console
 
     from cmi.data import SampleSet
@@ -124,12 +125,12 @@ def run(
     debug: Debug = False,
 ) -> None:
     """Scan a data set: CMI map, Markov length, verdict."""
-    with _errors(debug), _signals():
+    with _errors(debug), signals():
         out, plot = (None if path is None else path.expanduser() for path in (out, plot))
         _check_targets(out, plot, resume, overwrite=overwrite)
         if workers < 1:
             raise ValueError(f"--workers must be at least 1, got {workers}")
-        with _uninterrupted():
+        with uninterrupted():
             from cmi.plot import save_plot
             from cmi.result import PhaseScan
             from cmi.scan import ScanFailed, ScanInterrupted
@@ -291,7 +292,7 @@ def _scan_with_bar(samples: SampleSet, workers: int, **arguments: Any) -> PhaseS
     )
     console = _console(stderr=True)
     shown = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-    with shown as bar, _workers(workers) as executor:
+    with shown as bar, processes(workers) as executor:
         task = bar.add_task("scan", total=len(arguments["levels"]))
         return phase_scan(
             samples,
@@ -299,84 +300,6 @@ def _scan_with_bar(samples: SampleSet, workers: int, **arguments: Any) -> PhaseS
             progress=lambda done, total: bar.update(task, completed=done, total=total),
             **arguments,
         )
-
-
-@contextmanager
-def _workers(count: int) -> Iterator[Executor | None]:
-    """Yield a pool of processes, or None for one; on an interrupt the processes are ended, not waited for."""
-    if count == 1:
-        yield None
-        return
-    import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor
-
-    pool = ProcessPoolExecutor(
-        count, mp_context=multiprocessing.get_context("spawn"), initializer=_ignore_interrupts
-    )
-    try:
-        yield pool
-    except BaseException:
-        for child in multiprocessing.active_children():
-            child.terminate()
-        pool.shutdown(wait=True, cancel_futures=True)
-        raise
-    pool.shutdown()
-
-
-def _ignore_interrupts() -> None:
-    """Leave Ctrl-C to the parent, which keeps what is finished and ends the workers; end when it is gone."""
-    import os
-    import signal
-    import threading
-    import time
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1.0)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-@contextmanager
-def _signals() -> Iterator[None]:
-    """Treat SIGTERM and SIGHUP like Ctrl-C: keep what is finished, end the workers."""
-    import signal
-    import threading
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = {name: signal.signal(getattr(signal, name), interrupt) for name in names}
-    try:
-        yield
-    finally:
-        for name, handler in before.items():
-            signal.signal(getattr(signal, name), handler)
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Put off Ctrl-C: inside an import it can be swallowed, inside a save it would lose what is being saved."""
-    import signal
-
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    held = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, held)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _keep(partial: PhaseScan, out: Path | None, what: str) -> None:

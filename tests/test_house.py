@@ -33,6 +33,7 @@ FLOW = [
     "transition",
     "plot",
     "report",
+    "workers",
     "cli",
 ]
 SOURCES = sorted([*(ROOT / "cmi").rglob("*.py"), *(ROOT / "estimators").rglob("*.py")])
