@@ -31,21 +31,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import digamma
 
-from estimators.profile import FloatArray, IntArray, Profile, check_layout, constant_columns
+from estimators.kd_order import kd_tiles, queries_among
+from estimators.near_counts import near_counts
+from estimators.neighbours import kth_distances
+from estimators.profile import FloatArray, IntArray, Profile, check_layout, constant_columns, whole_at_least
 from estimators.threads import for_ranges
 
 __all__ = ["Ties", "ksg_profile", "tied_share"]
 
 Ties = Literal["auto", "continuous", "mixed"]
 
-_CHUNK = 128  # queries per task: one task is milliseconds at n = 10,000
+_QUERIES = 1  # spawn key of the draw of queries
 _MANY = 4  # columns beyond which the bias at usual n is no longer small
 _TIED = 0.01  # share of samples that share a value with another, in some column, from which data count as tied
 
@@ -77,12 +79,14 @@ def ksg_profile(
     x: NDArray[np.floating],
     sizes: Sequence[int],
     *,
-    k: int = 5,
+    k: int | Sequence[int] = 5,
     ties: Ties = "auto",
     standardize: bool = False,
+    queries: int | None = None,
+    seed: int = 0,
     threads: int | None = None,
 ) -> Profile:
-    """k-nearest-neighbour CMI at every cut, exact in the distances, O(n^2) in time and O(n) in memory.
+    """k-nearest-neighbour CMI at every cut, exact in the distances, in memory proportional to n.
 
     Parameters
     ----------
@@ -90,26 +94,34 @@ def ksg_profile(
         Columns in the order A, S_1, ..., S_m.
     sizes : sequence of int
         (|A|, |S_1|, ..., |S_m|).
-    k : int
-        Neighbours; fewer means less bias and more variance. 5 is a common compromise.
+    k : int or sequence of int
+        Neighbours; fewer means less bias and more variance. 5 is a common compromise. Several are found in one
+        pass, which costs little more than the largest alone: the profile is then the mean over them, and its
+        `by_k` holds each.
     ties : {"auto", "continuous", "mixed"}
         "continuous" is Frenzel-Pompe, "mixed" Mesner-Shalizi; "auto" (default) is the first on data without ties
         and the second, less biased, on data with them (see above).
     standardize : bool
         Divide every column by its standard deviation first.  Off by default: pixels have one unit, and scaling
         an almost blank one up would fill the norm with its noise.  Turn it on for columns of different units.
+    queries : int, optional
+        Average over that many samples drawn at random, each compared with all n, in a fraction queries / n of
+        the time; default: all. The bias stays that of n samples, and the standard error says what it costs.
+    seed : int
+        Of the draw of queries; unused without.
     threads : int, optional
         Default: all cores.  The result does not depend on it.
 
     Returns
     -------
     Profile
-        `local` are the summands, `value` their mean; no bias is estimated.
+        `local` are the summands, one per query, `value` their mean; no bias is estimated.
 
     Raises
     ------
     TypeError, ValueError
-        If k is not an integer of at least 1, there are fewer than k + 2 samples, or the layout is bad.
+        If k, queries or threads are not whole numbers or too small, there are fewer than k + 2 samples, the
+        layout is bad, or values lie so far apart that their distance overflows.
 
     Examples
     --------
@@ -119,57 +131,108 @@ def ksg_profile(
     >>> x = np.stack([a, a + e], axis=1)                        # I(A:C) = 1/2 log 2
     >>> bool(abs(ksg_profile(x, (1, 0, 1)).value[0] - 0.5 * np.log(2)) < 0.1)
     True
+    >>> sorted(ksg_profile(x, (1, 0, 1), k=[3, 10], queries=500).by_k)
+    [3, 10]
     """
     offsets = check_layout(x, sizes)
-    if isinstance(k, bool) or not isinstance(k, (int, np.integer)):
-        raise TypeError(f"k must be an integer, got {k!r}")
-    if k < 1:
-        raise ValueError(f"k must be at least 1, got {k}")
-    if len(x) < k + 2:
-        raise ValueError(f"{k} neighbours need at least {k + 2} samples, got {len(x)}")
+    ks = _neighbours(k, len(x))
     if ties not in ("auto", "continuous", "mixed"):
         raise ValueError(f'ties must be "auto", "continuous" or "mixed", got {ties!r}')
-    if threads is not None and threads < 1:
-        raise ValueError(f"threads must be at least 1, got {threads}")
-    data = np.array(x, dtype=np.float64, order="C")
-    varying = ~constant_columns(data)
-    if standardize:
-        data[:, varying] /= data[:, varying].std(axis=0)
+    if threads is not None:
+        whole_at_least(threads, "threads", 1)
+    chosen = _draw(queries, seed, len(x))
+    data, offsets = _varying(x, offsets)
     notes: list[str] = []
-    tied = tied_share(data[:, varying]).max(initial=0.0) if ties == "auto" else 0.0
+    if standardize:
+        spread = data.std(axis=0)
+        data /= np.where(spread > 0.0, spread, 1.0)
+    tied = tied_share(data).max(initial=0.0) if ties == "auto" else 0.0
     if tied >= _TIED:
         notes.append(
             f"up to {tied:.0%} of the samples share their value with another in some column: counted in the form "
             "for mixed data (after Mesner and Shalizi)"
         )
-    n, cuts = len(data), len(offsets) - 3
-    radius = np.empty(n)
-    for_ranges(lambda i, j: _kth_distance(data, int(k), i, j, radius), n, chunk=_CHUNK, threads=threads)
-    counts = np.zeros((n, 4, cuts + 2), dtype=np.int64)
-    for_ranges(lambda i, j: _count(data, offsets, radius, i, j, counts), n, chunk=_CHUNK, threads=threads)
-    if varying.sum() > _MANY:
+    tiles = kd_tiles(data)
+    radius, joint = kth_distances(tiles, queries_among(tiles, data, chosen), ks, threads=threads)
+    counts = near_counts(data, offsets, radius, tiles, chosen, threads=threads)
+    if data.shape[1] > _MANY:
         notes.append(
-            f"k-nearest-neighbour estimates in {varying.sum()} columns are biased by an amount that the standard "
+            f"k-nearest-neighbour estimates in {data.shape[1]} columns are biased by an amount that the standard "
             "error does not contain: far towards 0 where the CMI is large, upwards by some 0.02 nats where it is 0"
         )
-    return _assemble(counts, int(k), ties, tuple(notes))
+    if chosen is not None:
+        notes.append(f"averaged over {len(chosen)} of the {len(x)} samples")
+    by_k = {
+        int(one): _assemble(counts[:, i], joint[:, i], int(one), ties, len(x), tuple(notes))
+        for i, one in enumerate(ks)
+    }
+    return by_k[int(ks[0])] if np.ndim(k) == 0 else _mean(by_k)
 
 
-def _assemble(counts: IntArray, k: int, ties: Ties, notes: tuple[str, ...]) -> Profile:
-    """Digamma sums from the counts: strictly near in S_1..S_i, with A too; not farther, with A too."""
-    psi = _digamma_table(len(counts) + 1)
+def _neighbours(k: int | Sequence[int], n: int) -> IntArray:
+    several: list[Any] = [k] if np.ndim(k) == 0 else list(k)  # type: ignore[arg-type]
+    if not several:
+        raise ValueError("k is empty: give at least one number of neighbours")
+    for one in several:
+        whole_at_least(one, "k", 1)
+        if n < one + 2:
+            raise ValueError(f"{one} neighbours need at least {one + 2} samples, got {n}")
+    ks = np.array(sorted(several), dtype=np.int64)
+    if len(set(several)) < len(several):
+        raise ValueError(f"k repeats a number of neighbours: {several}")
+    return ks
+
+
+def _draw(queries: int | None, seed: int, n: int) -> IntArray | None:
+    """Samples that are averaged over, None for all."""
+    whole_at_least(seed, "seed", 0)
+    if queries is None:
+        return None
+    whole_at_least(queries, "queries", 2)
+    if queries >= n:
+        return None
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_QUERIES,)))
+    return np.sort(rng.choice(n, size=queries, replace=False)).astype(np.int64)
+
+
+def _varying(x: NDArray[np.floating], offsets: IntArray) -> tuple[FloatArray, IntArray]:
+    """The columns that vary (of A at least one), in double precision and C order, and their offsets."""
+    kept = ~constant_columns(x)
+    if not kept[: offsets[1]].any():
+        kept[0] = True
+    data = np.array(x[:, kept] if not kept.all() else x, dtype=np.float64, order="C")
+    with np.errstate(over="ignore"):
+        if not np.isfinite(data.max(axis=0) - data.min(axis=0)).all():
+            raise ValueError("samples lie too far apart for their distance to be a number: rescale them")
+    before = np.concatenate([[0], np.cumsum(kept)])
+    return data, before[offsets].astype(np.int64)
+
+
+def _assemble(counts: IntArray, joint: IntArray, k: int, ties: Ties, n: int, notes: tuple[str, ...]) -> Profile:
+    """Digamma sums from the counts of `near_counts` and the others that lie no farther in the joint space."""
+    psi = _digamma_table(n + 1)
     strict, strict_a, within, within_a = (counts[:, form] for form in range(4))
     if ties == "continuous":
-        given, with_a, joint = strict + 1, strict_a + 1, np.full((len(counts), 1), k)
+        given, with_a, near = strict + 1, strict_a + 1, np.full((len(counts), 1), k)
     elif ties == "mixed":
-        given, with_a, joint = within, within_a, within_a[:, -1:]
+        given, with_a, near = within, within_a, joint[:, None]
     else:
         given, with_a = np.maximum(within, strict + 1), np.maximum(within_a, strict_a + 1)
-        joint = within_a[:, -1:]
+        near = joint[:, None]
     # in pairs that cancel exactly where A or C is constant
-    local = (psi[joint] - psi[given[:, -1:]]) + (psi[given[:, 1:-1]] - psi[with_a[:, 1:-1]])
+    local = (psi[near] - psi[given[:, -1:]]) + (psi[given[:, 1:-1]] - psi[with_a[:, 1:-1]])
     local = np.ascontiguousarray(local.T)
-    return Profile(local.mean(axis=1), local, np.zeros(len(local)), notes, _variance_factor(k))
+    # summands share neighbours the less, the fewer of the samples are queries
+    factor = 1.0 + (_variance_factor(k) - 1.0) * len(counts) / n
+    return Profile(local.mean(axis=1), local, np.zeros(len(local)), notes, factor)
+
+
+def _mean(by_k: dict[int, Profile]) -> Profile:
+    profiles = list(by_k.values())
+    local = np.mean([p.local for p in profiles], axis=0)
+    notes = (f"mean over k = {', '.join(map(str, by_k))}", *profiles[0].notes)
+    factor = max(p.variance_factor for p in profiles)
+    return Profile(local.mean(axis=1), local, np.zeros(len(local)), notes, factor, by_k=by_k)
 
 
 def _variance_factor(k: int) -> float:
@@ -181,76 +244,3 @@ def _digamma_table(top: int) -> FloatArray:
     table = np.full(top + 1, np.nan)
     table[1:] = digamma(np.arange(1, top + 1))
     return table
-
-
-@numba.njit(nogil=True, cache=True)
-def _kth_distance(x: FloatArray, k: int, start: int, stop: int, out: FloatArray) -> None:  # pragma: no cover
-    """Distance of samples start..stop to their k-th neighbour; pairs are left as soon as they are too far."""
-    n, d = x.shape
-    best = np.empty(k)
-    for i in range(start, stop):
-        best[:] = np.inf
-        for j in range(n):
-            if j == i:
-                continue
-            far = best[k - 1]
-            distance = 0.0
-            for c in range(d):
-                gap = abs(x[i, c] - x[j, c])
-                if gap > distance:
-                    distance = gap
-                    if distance >= far:
-                        break
-            if distance < far:
-                slot = k - 1
-                while slot > 0 and best[slot - 1] > distance:
-                    best[slot] = best[slot - 1]
-                    slot -= 1
-                best[slot] = distance
-        out[i] = best[k - 1]
-
-
-@numba.njit(nogil=True, cache=True)
-def _count(
-    x: FloatArray, offsets: IntArray, radius: FloatArray, start: int, stop: int, out: IntArray
-) -> None:  # pragma: no cover
-    """Count the others near samples start..stop in S_1..S_i.
-
-    out[:, 0, i] are strictly nearer than radius, out[:, 1, i] in A as well; out[:, 2, i] and out[:, 3, i] are the
-    same with those exactly at radius.
-    """
-    n = len(x)
-    shells = len(offsets) - 2
-    for i in range(start, stop):
-        limit = radius[i]
-        for j in range(n):
-            if j == i:
-                continue
-            strict = within = shells  # shells passed before the first that is too far
-            for shell in range(shells):
-                for c in range(offsets[shell + 1], offsets[shell + 2]):
-                    gap = abs(x[i, c] - x[j, c])
-                    if gap >= limit:
-                        strict = min(strict, shell)
-                        if gap > limit:
-                            within = shell
-                            break
-                if within == shell:
-                    break
-            strict_a = within_a = True
-            for c in range(offsets[0], offsets[1]):
-                gap = abs(x[i, c] - x[j, c])
-                if gap >= limit:
-                    strict_a = False
-                    if gap > limit:
-                        within_a = False
-                        break
-            out[i, 0, strict] += 1
-            out[i, 2, within] += 1
-            if strict_a:
-                out[i, 1, strict] += 1
-            if within_a:
-                out[i, 3, within] += 1
-        for shell in range(shells - 1, -1, -1):  # near in S_1..S_i means: passed at least i shells
-            for form in range(4):
-                out[i, form, shell] += out[i, form, shell + 1]

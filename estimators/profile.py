@@ -8,8 +8,9 @@ empty: ``sizes = (|A|, 0, |C|)`` is plain mutual information.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
-__all__ = ["BoolArray", "FloatArray", "IntArray", "Profile", "check_layout", "constant_columns"]
+__all__ = ["BoolArray", "FloatArray", "IntArray", "Profile", "check_layout", "constant_columns", "whole_at_least"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,6 +41,8 @@ class Profile:
         Variance of `value` over that of a mean of n independent local values: above 1 where these share data.
     least_variance : (cuts,) array or None
         Floor of the variance of `value`: what is left where the local values no longer vary (a CMI of 0).
+    by_k : dict of int to Profile
+        Of an estimator with several numbers of neighbours: the profile of each.
     """
 
     value: FloatArray
@@ -48,6 +51,7 @@ class Profile:
     notes: tuple[str, ...] = ()
     variance_factor: float = 1.0
     least_variance: FloatArray | None = None
+    by_k: Mapping[int, Profile] = field(default_factory=dict)
 
     def covariance(self) -> FloatArray:
         """Return the (cuts, cuts) covariance of the errors of `value`; not finite where a value is not.
@@ -113,6 +117,26 @@ def check_layout(x: NDArray[np.floating], sizes: Sequence[int]) -> IntArray:
     offsets = np.zeros(len(parts) + 1, dtype=np.int64)
     np.cumsum(parts, out=offsets[1:])
     return offsets
+
+
+def whole_at_least(value: Any, name: str, least: int) -> int:
+    """Return a whole number after checking it.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is no integer, or smaller than `least`.
+
+    Examples
+    --------
+    >>> whole_at_least(5, "k", 1)
+    5
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, got {value}")
+    return int(value)
 
 
 def constant_columns(x: NDArray[np.floating]) -> BoolArray:

@@ -1,0 +1,387 @@
+"""Near counts: how many other points lie within the radius of a query, in nested sets of columns, exactly.
+
+Columns stand in the order A, S_1, ..., S_m.  Counted are the points near in B_i = S_1..S_i and in A with B_i, for
+all i at once: the distance in B_i is a running maximum over the shells, and a point that has become too far is
+left.  Sets of one or two columns are counted by bisection (`rectangles`).  For the others points come in tiles.
+In few columns distances are computed as they are.  In many they are computed in steps of 16-bit integers, chosen
+anew for every 256 queries: a step is some thousandth of the radius, and the few points whose distance is within
+about a step of it are measured exactly.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numba
+import numpy as np
+
+from estimators.kd_order import Queries, Tiles, kd_tiles, queries_among
+from estimators.lanes import (
+    LANES,
+    at_most_f64,
+    at_most_i16,
+    below_f64,
+    box_within,
+    drop_lane,
+    drop_lowest,
+    lowest,
+    popcount,
+    round_i16,
+    widen_f64,
+    widen_i16,
+)
+from estimators.neighbours import apart, largest_value, rows_of, surround, telling_order
+from estimators.profile import BoolArray, FloatArray, IntArray
+from estimators.rectangles import Rectangles
+from estimators.threads import for_ranges
+
+__all__ = ["STRICT", "WITHIN", "near_counts"]
+
+STRICT, WITHIN = 0, 2  # forms of counts; one more: in A as well
+_FEW_COLUMNS = 4  # up to here exact distances are as fast as steps
+_TOGETHER = 4  # query tiles that share one rounding of the points
+_BLOCK = 8  # columns between two looks at whether any point is left
+_FEW = 2  # points left in a tile from which they are followed one by one
+_BOXES_HELP = 16  # columns above which an order of their own rules out no more tiles than the joint one
+
+
+def near_counts(
+    x: FloatArray,
+    offsets: IntArray,
+    radius: FloatArray,
+    tiles: Tiles,
+    samples: IntArray | None = None,
+    *,
+    threads: int | None = None,
+) -> IntArray:
+    """Count the others near each query in B_i and in A with B_i, i = 1..m.
+
+    Parameters
+    ----------
+    x : (n, d) array
+    offsets : (m + 2,) int array
+        ``offsets[j]:offsets[j + 1]`` are the columns of A (j = 0) and of S_j.
+    radius : (q, K) array
+        Of each query; ascending in each row.
+    tiles : Tiles
+        The points x in some order.
+    samples : (q,) int array, optional
+        The queries; default: all points.
+    threads : int, optional
+        Default: all cores; counts do not depend on it.
+
+    Returns
+    -------
+    (q, K, 4, m + 1) int array
+        ``[..., STRICT, i]`` nearer than the radius in B_i, ``[..., STRICT + 1, i]`` in A as well; with `WITHIN`
+        those at the radius are included.  The columns 0, and m of those with A, are not filled.
+    """
+    shells = len(offsets) - 2
+    in_b = offsets[1:] - offsets[1]
+    counts = np.zeros((*radius.shape, 4, shells + 1), dtype=np.int64)
+    queries = queries_among(tiles, x, samples)
+    wanted = np.zeros(shells + 1, dtype=np.bool_)
+    around = Rectangles(x, tiles.order[queries.place], radius[queries.row], threads)
+    for i in range(1, shells + 1):
+        sets = [(0, range(offsets[1], offsets[i + 1]))] + [(1, range(offsets[i + 1]))] * (i < shells)
+        wanted[i] = in_b[i] > 0 and max(len(columns) for _, columns in sets) > 2
+        if wanted[i]:
+            continue
+        for with_a, columns in sets:
+            if len(columns) <= 2:
+                _scatter(around.count(columns), queries.row, with_a, i, counts)
+            else:  # A alone
+                part = np.ascontiguousarray(x[:, columns])
+                alone = np.array([0, 0, len(columns)])
+                found = near_counts(part, alone, radius, kd_tiles(part), samples, threads=threads)
+                counts[:, :, 1::2, i] = found[:, :, ::2, 1]
+    if wanted.any():
+        first = int(np.argmax(wanted))
+        if in_b[first] < min(_BOXES_HELP, x.shape[1]):
+            tiles = kd_tiles(x, np.arange(offsets[1], offsets[first + 1]))
+            queries = queries_among(tiles, x, samples)
+        else:
+            tiles = tiles.looking_at(offsets[1], offsets[first + 1])
+        _count_in_tiles(tiles, queries, offsets, wanted, radius, counts, threads)
+    return counts
+
+
+def _count_in_tiles(
+    tiles: Tiles,
+    queries: Queries,
+    offsets: IntArray,
+    wanted: BoolArray,
+    radius: FloatArray,
+    counts: IntArray,
+    threads: int | None,
+) -> None:
+    d, n = tiles.d, len(tiles.order)
+    blocks = -(-len(queries.place) // LANES)
+    flat = counts.reshape(*radius.shape, -1)
+    common = (tiles.points, d, n, tiles.cuts, tiles.boxes, queries.points, queries.place, queries.row)
+    if d <= _FEW_COLUMNS:
+
+        def job(start: int, stop: int) -> None:
+            _count_exact(*common, offsets, wanted, radius, start, stop, flat)
+
+    else:
+        rank = np.argsort(telling_order(tiles.points, d, n))
+        columns = np.concatenate([a + np.argsort(rank[a:b]) for a, b in pairwise(offsets)]).astype(np.int64)
+        largest = largest_value(tiles.points, d, n)
+
+        def job(start: int, stop: int) -> None:
+            _count_by_steps(*common, offsets, wanted, radius, columns, largest, start, stop, flat)
+
+    for_ranges(job, blocks, chunk=_TOGETHER, threads=threads)
+    for i in np.flatnonzero(wanted):  # so far those at the radius only
+        counts[:, :, WITHIN : WITHIN + 2, i] += counts[:, :, STRICT : STRICT + 2, i]
+
+
+@numba.njit(nogil=True, cache=True)
+def _scatter(found: IntArray, row: IntArray, with_a: int, shell: int, counts: IntArray) -> None:  # pragma: no cover
+    for q in range(len(row)):
+        for k in range(counts.shape[1]):
+            counts[row[q], k, STRICT + with_a, shell] = found[0, q, k]
+            counts[row[q], k, WITHIN + with_a, shell] = found[1, q, k]
+
+
+@numba.njit(nogil=True, cache=True)
+def _members(tile: int, n: int) -> int:  # pragma: no cover
+    """Mask of the lanes that hold a point."""
+    left = n - tile * LANES
+    return -1 if left >= LANES else (1 << left) - 1
+
+
+@numba.njit(nogil=True, cache=True)
+def _count_exact(
+    points: FloatArray,
+    d: int,
+    n: int,
+    cuts: IntArray,
+    boxes: FloatArray,
+    qpoints: FloatArray,
+    place: IntArray,
+    row: IntArray,
+    offsets: IntArray,
+    wanted: BoolArray,
+    radius: FloatArray,
+    first: int,
+    last: int,
+    counts: IntArray,
+) -> None:  # pragma: no cover
+    """Query tiles first..last, distances as they are."""
+    tiles = -(-n // LANES)
+    shells = len(offsets) - 2
+    several = radius.shape[1]
+    walls = np.empty(2 * len(cuts))
+    own = np.empty((LANES, d))
+    flat = own.reshape(-1)
+    far = np.empty(LANES)
+    gap_a, gap = np.empty(LANES), np.empty(LANES)
+    for block in range(first, last):
+        start = block * LANES
+        members = min(LANES, len(place) - start)
+        rows_of(qpoints, d, start, start + members, own)
+        surround(qpoints, d, start, start + members, cuts, walls)
+        far[:] = np.nan  # near no box
+        farthest = 0.0
+        for q in range(members):
+            far[q] = radius[row[start + q], several - 1]
+            farthest = max(farthest, far[q])
+        for tile in range(tiles):
+            if apart(walls, boxes, tile * len(cuts) * 2) > farthest:
+                continue
+            near = box_within(qpoints, block * d * LANES, cuts, boxes, tile * len(cuts) * 2, far)
+            base = tile * d * LANES
+            while near != 0:
+                q = lowest(near)
+                near = drop_lowest(near)
+                to = row[start + q]
+                left = _members(tile, n)
+                if place[start + q] // LANES == tile:
+                    left = drop_lane(left, place[start + q] % LANES)
+                gap_a[:] = -1.0
+                widen_f64(points, base, flat, q * d, offsets[1], gap_a)
+                gap[:] = -1.0  # without columns everything is near
+                for i in range(1, shells + 1):
+                    columns = offsets[i + 1] - offsets[i]
+                    widen_f64(points, base + offsets[i] * LANES, flat, q * d + offsets[i], columns, gap)
+                    left &= at_most_f64(gap, far[q])
+                    if left == 0:
+                        break
+                    if not wanted[i]:
+                        continue
+                    for k in range(several):
+                        r = radius[to, k]
+                        within, strict = left & at_most_f64(gap, r), left & below_f64(gap, r)
+                        within_a, strict_a = within & at_most_f64(gap_a, r), strict & below_f64(gap_a, r)
+                        counts[to, k, i] += popcount(strict)
+                        counts[to, k, shells + 1 + i] += popcount(strict_a)
+                        counts[to, k, 2 * (shells + 1) + i] += popcount(within) - popcount(strict)
+                        counts[to, k, 3 * (shells + 1) + i] += popcount(within_a) - popcount(strict_a)
+
+
+@numba.njit(nogil=True, cache=True)
+def _follow(
+    points: FloatArray,
+    lane: int,
+    own: FloatArray,
+    q: int,
+    offsets: IntArray,
+    columns: IntArray,
+    wanted: BoolArray,
+    since: int,
+    radius: FloatArray,
+    to: int,
+    counts: IntArray,
+) -> None:  # pragma: no cover
+    """Count one point from S_since on, by its exact distances."""
+    shells = len(offsets) - 2
+    several = radius.shape[1]
+    far = radius[to, several - 1]
+    gap = -1.0
+    for s in range(offsets[1], offsets[since]):
+        gap = max(gap, abs(points[lane + columns[s] * LANES] - own[q, columns[s]]))
+    gap_a = -1.0
+    for s in range(offsets[1]):
+        gap_a = max(gap_a, abs(points[lane + s * LANES] - own[q, s]))
+    for i in range(since, shells + 1):
+        for s in range(offsets[i], offsets[i + 1]):
+            gap = max(gap, abs(points[lane + columns[s] * LANES] - own[q, columns[s]]))
+            if gap > far:
+                return
+        if gap > far:
+            return
+        if not wanted[i]:
+            continue
+        both = max(gap, gap_a)
+        for k in range(several):
+            r = radius[to, k]
+            counts[to, k, i] += gap < r
+            counts[to, k, shells + 1 + i] += both < r
+            counts[to, k, 2 * (shells + 1) + i] += gap == r
+            counts[to, k, 3 * (shells + 1) + i] += both == r
+
+
+@numba.njit(nogil=True, cache=True)
+def _count_by_steps(
+    points: FloatArray,
+    d: int,
+    n: int,
+    cuts: IntArray,
+    boxes: FloatArray,
+    qpoints: FloatArray,
+    place: IntArray,
+    row: IntArray,
+    offsets: IntArray,
+    wanted: BoolArray,
+    radius: FloatArray,
+    columns: IntArray,
+    largest: float,
+    first: int,
+    last: int,
+    counts: IntArray,
+) -> None:  # pragma: no cover
+    """Query tiles first..last, distances in 16-bit steps, those near the radius exactly."""
+    tiles = -(-n // LANES)
+    shells = len(offsets) - 2
+    several = radius.shape[1]
+    start, stop = first * LANES, min(last * LANES, len(place))
+    asked = stop - start
+    walls = np.empty(2 * len(cuts))
+    own = np.empty((asked, d))
+    rows_of(qpoints, d, start, stop, own)
+    surround(qpoints, d, start, stop, cuts, walls)
+    far = np.full((last - first) * LANES, np.nan)  # near no box
+    farthest = 0.0
+    for q in range(asked):
+        far[q] = radius[row[start + q], several - 1]
+        farthest = max(farthest, far[q])
+    # from `farthest` below the least query to `farthest` above the largest fit into 15 bits; what lies beyond is
+    # too far from every query, and stays so when it is moved to the ends
+    base = np.empty(d)
+    span = 0.0
+    for c in range(d):
+        low, high = own[0, c], own[0, c]
+        for q in range(1, asked):
+            low, high = min(low, own[q, c]), max(high, own[q, c])
+        base[c] = low - farthest
+        span = max(span, high - low + 2.0 * farthest)
+    inverse = 32700.0 / span if span > 0.0 else 0.0
+    if not inverse < 1e300:
+        inverse = 0.0
+    # rounding errors of positions, in steps: (x - base) inverse
+    error = 4e-16 * (largest + farthest) * inverse + 1e-9
+    code = np.empty((asked, d), dtype=np.int16)
+    mine = code.reshape(-1)
+    inner = np.empty((asked, several), dtype=np.int64)  # surely nearer than the radius up to this many steps
+    outer = np.empty((asked, several), dtype=np.int64)  # surely farther beyond
+    for q in range(asked):
+        for s in range(d):
+            c = columns[s]
+            code[q, s] = np.int16(min(max((own[q, c] - base[c]) * inverse, 0.0), 32767.0))
+        for k in range(several):
+            steps = radius[row[start + q], k] * inverse
+            inner[q, k] = max(-1, int(np.floor(min(steps * (1.0 - 1e-9) - 2.0 - 2.0 * error, 32767.0))))
+            outer[q, k] = int(min(steps * (1.0 + 1e-9) + 1.0 + 2.0 * error, 32767.0))
+    codes = np.empty(d * LANES, dtype=np.int16)
+    gap_a, gap = np.empty(LANES, dtype=np.int16), np.empty(LANES, dtype=np.int16)
+    for tile in range(tiles):
+        if apart(walls, boxes, tile * len(cuts) * 2) > farthest:
+            continue
+        points_at = tile * d * LANES
+        for s in range(d):
+            round_i16(points, points_at + columns[s] * LANES, base[columns[s]], inverse, codes, s * LANES)
+        for block in range(last - first):
+            near = box_within(
+                qpoints,
+                (first + block) * d * LANES,
+                cuts,
+                boxes,
+                tile * len(cuts) * 2,
+                far[block * LANES : (block + 1) * LANES],
+            )
+            while near != 0:
+                q = block * LANES + lowest(near)
+                near = drop_lowest(near)
+                to = row[start + q]
+                left = _members(tile, n)
+                if place[start + q] // LANES == tile:
+                    left = drop_lane(left, place[start + q] % LANES)
+                gap[:] = -1  # without columns everything is near
+                seen_a = False
+                for i in range(1, shells + 1):
+                    s = offsets[i]
+                    while s < offsets[i + 1]:
+                        more = min(_BLOCK, offsets[i + 1] - s)
+                        widen_i16(codes, s * LANES, mine, q * d + s, more, gap)
+                        left &= at_most_i16(gap, outer[q, several - 1])
+                        if left == 0:
+                            break
+                        s += more
+                    if left == 0:
+                        break
+                    single = 0
+                    if popcount(left) <= _FEW:
+                        single, left = left, 0
+                    elif wanted[i]:
+                        if not seen_a:
+                            gap_a[:] = -1
+                            widen_i16(codes, 0, mine, q * d, offsets[1], gap_a)
+                            seen_a = True
+                        for k in range(several):
+                            single |= at_most_i16(gap, outer[q, k]) & ~at_most_i16(gap, inner[q, k])
+                            single |= at_most_i16(gap_a, outer[q, k]) & ~at_most_i16(gap_a, inner[q, k])
+                        single &= left
+                        left &= ~single
+                        for k in range(several):
+                            inside = left & at_most_i16(gap, inner[q, k])
+                            counts[to, k, i] += popcount(inside)
+                            inside &= at_most_i16(gap_a, inner[q, k])
+                            counts[to, k, shells + 1 + i] += popcount(inside)
+                    while single != 0:
+                        lane = points_at + lowest(single)
+                        single = drop_lowest(single)
+                        _follow(points, lane, own, q, offsets, columns, wanted, i, radius, to, counts)
+                    if left == 0:
+                        break

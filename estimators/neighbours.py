@@ -1,0 +1,401 @@
+"""Neighbours: the exact distance to the k-th nearest other point, in the maximum norm.
+
+Points come in tiles (`kd_order`).  In few columns distances to 64 points at a time are computed as they are, in
+the tiles whose box is near enough.  In many columns boxes rule out nothing and all pairs have to be looked at,
+but almost all of them are far in some column, and a byte per value is enough to see that: values are rounded to
+steps of about 1/64 of the radius, modulo 256, which can only bring points nearer, so that whoever is too far in
+steps is too far.  The few that are left are measured exactly.  Steps are chosen anew for every 256 queries, which
+are neighbours of each other and have radii alike.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from estimators.kd_order import Queries, Tiles
+from estimators.lanes import (
+    GROUP,
+    LANES,
+    ORIGIN,
+    TOP,
+    at_most_f64,
+    box_within,
+    drop_lane,
+    drop_lowest,
+    least_of_eight,
+    lowest,
+    popcount,
+    round_u8,
+    widen_f64,
+    within_u8,
+)
+from estimators.profile import FloatArray, IntArray
+from estimators.threads import for_ranges
+
+__all__ = ["apart", "kth_distances", "largest_value", "rows_of", "surround", "telling_order"]
+
+_FEW_COLUMNS = 5  # up to here exact distances are as fast as bytes
+_TOGETHER = 4  # query tiles that share one rounding of the points
+_PAIRS = 4096
+
+_Bytes = NDArray[np.uint8]
+
+
+def kth_distances(
+    tiles: Tiles, queries: Queries, ks: IntArray, *, threads: int | None = None
+) -> tuple[FloatArray, IntArray]:
+    """Return how far the k-th nearest other point of each query is, and how many others lie no farther.
+
+    Parameters
+    ----------
+    tiles : Tiles
+        All points.
+    queries : Queries
+        Those whose neighbours are sought.
+    ks : (K,) int array
+        Ascending; all are found in one pass.
+    threads : int, optional
+        Default: all cores. The result does not depend on it: the distances are exact.
+
+    Returns
+    -------
+    radius : (q, K) array
+        Zero where k others are the same point.
+    within : (q, K) int array
+        Others at a distance of at most radius: k, or more where several lie at exactly that distance.
+    """
+    d, n = tiles.d, len(tiles.order)
+    radius = np.empty((len(queries.place), len(ks)))
+    within = np.empty((len(queries.place), len(ks)), dtype=np.int64)
+    blocks = -(-len(queries.place) // LANES)
+    common = (tiles.points, d, n, tiles.cuts, tiles.boxes, queries.points, queries.place, queries.row, ks)
+    if d <= _FEW_COLUMNS:
+        for_ranges(lambda i, j: _nearest_exact(*common, i, j, radius, within), blocks, chunk=4, threads=threads)
+        return radius, within
+    columns = telling_order(tiles.points, d, n)
+    largest = largest_value(tiles.points, d, n)
+    for_ranges(
+        lambda i, j: _nearest_by_bytes(*common, columns, largest, i, j, radius, within),
+        blocks,
+        chunk=_TOGETHER,
+        threads=threads,
+    )
+    return radius, within
+
+
+def telling_order(points: FloatArray, d: int, n: int) -> IntArray:
+    """Return the columns in an order in which few of them rule out most far pairs of points.
+
+    Greedy on a sample of pairs: next comes the column in which most of the pairs not yet ruled out are farther
+    apart than the radius within which one pair in a thousand lies.
+    """
+    rng = np.random.default_rng(0)  # changes the order of work, never a result
+    pairs = rng.integers(0, n, size=(2, _PAIRS))
+    base = (pairs // LANES) * (d * LANES) + pairs % LANES
+    at = base[:, :, None] + np.arange(d) * LANES
+    gaps = np.abs(points[at[0]] - points[at[1]])
+    radius = np.partition(gaps.max(axis=1), _PAIRS // 1000)[_PAIRS // 1000]
+    near = gaps <= radius
+    left = np.arange(d)
+    chosen: list[int] = []
+    while len(left) and len(near):
+        best = int(np.argmin(near[:, left].sum(axis=0)))
+        near = near[near[:, left[best]]]
+        chosen.append(int(left[best]))
+        left = np.delete(left, best)
+        if len(near) <= _PAIRS // 500:
+            break
+    return np.array(chosen + left.tolist(), dtype=np.int64)
+
+
+@numba.njit(nogil=True, cache=True)
+def largest_value(points: FloatArray, d: int, n: int) -> float:  # pragma: no cover
+    """Largest absolute value of the points."""
+    largest = 0.0
+    for i in range(n):
+        base = (i // LANES) * d * LANES + i % LANES
+        for c in range(d):
+            largest = max(largest, abs(points[base + c * LANES]))
+    return largest
+
+
+@numba.njit(nogil=True, cache=True)
+def _insert(best: FloatArray, q: int, distance: float, extra: IntArray) -> None:  # pragma: no cover
+    """Keep the k smallest distances, and how many others were as far as the last of them."""
+    last = best.shape[1] - 1
+    if distance == best[q, last]:
+        extra[q] += distance < np.inf
+    elif distance < best[q, last]:
+        dropped = best[q, last]
+        slot = last
+        while slot > 0 and best[q, slot - 1] > distance:
+            best[q, slot] = best[q, slot - 1]
+            slot -= 1
+        best[q, slot] = distance
+        if best[q, last] == dropped:
+            extra[q] += dropped < np.inf
+        else:
+            extra[q] = 0
+
+
+@numba.njit(nogil=True, cache=True)
+def _limit(gap: FloatArray, k: int, far: float, least: FloatArray) -> float:  # pragma: no cover
+    """Upper bound of the k-th smallest distance to others: where none is known, from 64 (one may be to itself)."""
+    if far < np.inf or k > 7:
+        return far
+    least_of_eight(gap, least)
+    for i in range(k + 1):  # the k + 1 smallest come first
+        for j in range(i + 1, 8):
+            a, b = least[i], least[j]
+            least[i], least[j] = min(a, b), max(a, b)
+    return float(least[k])
+
+
+@numba.njit(nogil=True, cache=True)
+def _write(
+    best: FloatArray, q: int, extra: int, ks: IntArray, row: int, radius: FloatArray, within: IntArray
+) -> None:  # pragma: no cover
+    last = best.shape[1] - 1
+    for i in range(len(ks)):
+        far = best[q, ks[i] - 1]
+        radius[row, i] = far
+        count = ks[i]
+        while count <= last and best[q, count] == far:
+            count += 1
+        within[row, i] = count + (extra if best[q, last] == far else 0)
+
+
+@numba.njit(nogil=True, cache=True)
+def apart(walls: FloatArray, boxes: FloatArray, box: int) -> float:  # pragma: no cover
+    """Distance between two boxes: no two of their points are nearer."""
+    gap = 0.0
+    for c in range(0, len(walls), 2):
+        gap = max(gap, boxes[box + c] - walls[c + 1], walls[c] - boxes[box + c + 1])
+    return gap
+
+
+@numba.njit(nogil=True, cache=True)
+def surround(
+    points: FloatArray, d: int, start: int, stop: int, cuts: IntArray, walls: FloatArray
+) -> None:  # pragma: no cover
+    """Box of the points start..stop in the columns cut."""
+    for c in range(len(cuts)):
+        low, high = np.inf, -np.inf
+        for i in range(start, stop):
+            x = points[((i // LANES) * d + cuts[c]) * LANES + i % LANES]
+            low = min(low, x)
+            high = max(high, x)
+        walls[2 * c] = low
+        walls[2 * c + 1] = high
+
+
+@numba.njit(nogil=True, cache=True)
+def rows_of(points: FloatArray, d: int, start: int, stop: int, own: FloatArray) -> None:  # pragma: no cover
+    """The points start..stop as rows."""
+    for i in range(start, stop):
+        for c in range(d):
+            own[i - start, c] = points[((i // LANES) * d + c) * LANES + i % LANES]
+
+
+@numba.njit(nogil=True, cache=True)
+def _nearest_exact(
+    points: FloatArray,
+    d: int,
+    n: int,
+    cuts: IntArray,
+    boxes: FloatArray,
+    qpoints: FloatArray,
+    place: IntArray,
+    row: IntArray,
+    ks: IntArray,
+    first: int,
+    last: int,
+    radius: FloatArray,
+    within: IntArray,
+) -> None:  # pragma: no cover
+    """Query tiles first..last: exact distances in every tile whose box is near enough, the nearest tiles first."""
+    tiles = -(-n // LANES)
+    walls = np.empty(2 * len(cuts))
+    own = np.empty((LANES, d))
+    flat = own.reshape(-1)
+    best = np.empty((LANES, ks[-1]))
+    extra = np.empty(LANES, dtype=np.int64)
+    far = np.empty(LANES)  # of each query, as far as known
+    gap, least = np.empty(LANES), np.empty(8)
+    for block in range(first, last):
+        start = block * LANES
+        members = min(LANES, len(place) - start)
+        rows_of(qpoints, d, start, start + members, own)
+        surround(qpoints, d, start, start + members, cuts, walls)
+        best[:] = np.inf
+        extra[:] = 0
+        far[:members] = np.inf
+        far[members:] = np.nan  # no box is near
+        farthest = np.inf
+        home = place[start + members // 2] // LANES
+        for step in range(2 * tiles):
+            tile = home + (step + 1) // 2 if step % 2 == 1 else home - step // 2
+            if tile < 0 or tile >= tiles or apart(walls, boxes, tile * len(cuts) * 2) > farthest:
+                continue
+            near = box_within(qpoints, block * d * LANES, cuts, boxes, tile * len(cuts) * 2, far)
+            while near != 0:
+                q = lowest(near)
+                near = drop_lowest(near)
+                gap[:] = 0.0
+                widen_f64(points, tile * d * LANES, flat, q * d, d, gap)
+                found = at_most_f64(gap, _limit(gap, ks[-1], far[q], least))
+                if place[start + q] // LANES == tile:
+                    found = drop_lane(found, place[start + q] % LANES)
+                while found != 0:
+                    _insert(best, q, gap[lowest(found)], extra)
+                    found = drop_lowest(found)
+                far[q] = best[q, -1]
+            farthest = far[:members].max()
+        for q in range(members):
+            _write(best, q, extra[q], ks, row[start + q], radius, within)
+
+
+@numba.njit(nogil=True, cache=True)
+def _nearest_by_bytes(
+    points: FloatArray,
+    d: int,
+    n: int,
+    cuts: IntArray,
+    boxes: FloatArray,
+    qpoints: FloatArray,
+    place: IntArray,
+    row: IntArray,
+    ks: IntArray,
+    columns: IntArray,
+    largest: float,
+    first: int,
+    last: int,
+    radius: FloatArray,
+    within: IntArray,
+) -> None:  # pragma: no cover
+    """Query tiles first..last: bytes rule pairs out, what they leave is measured."""
+    tiles = -(-n // LANES)
+    start, stop = first * LANES, min(last * LANES, len(place))
+    asked = stop - start
+    padded = -(-d // GROUP) * GROUP
+    walls = np.empty(2 * len(cuts))
+    own = np.empty((asked, d))
+    flat = own.reshape(-1)
+    rows_of(qpoints, d, start, stop, own)
+    surround(qpoints, d, start, stop, cuts, walls)
+    best = np.full((asked, ks[-1]), np.inf)
+    extra = np.zeros(asked, dtype=np.int64)
+    far = np.full((last - first) * LANES, np.nan)  # near no box
+    far[:asked] = np.inf
+    gap, least = np.empty(LANES), np.empty(8)
+    # exact distances in a few tiles around each query tile, for a first radius
+    span = 1 + -(-ks[-1] // LANES)  # the last tile may hold one point only
+    home = np.empty((last - first, 2), dtype=np.int64)
+    for block in range(last - first):
+        middle = place[start + min(block * LANES + LANES // 2, asked - 1)] // LANES
+        home[block, 0] = max(0, min(middle - span // 2, tiles - span))
+        home[block, 1] = min(tiles, home[block, 0] + span)
+        for q in range(block * LANES, min((block + 1) * LANES, asked)):
+            for tile in range(home[block, 0], home[block, 1]):
+                gap[:] = 0.0
+                widen_f64(points, tile * d * LANES, flat, q * d, d, gap)
+                found = at_most_f64(gap, _limit(gap, ks[-1], far[q], least))
+                if place[start + q] // LANES == tile:
+                    found = drop_lane(found, place[start + q] % LANES)
+                while found != 0:
+                    _insert(best, q, gap[lowest(found)], extra)
+                    found = drop_lowest(found)
+                far[q] = best[q, -1]
+    codes = np.zeros(padded * LANES, dtype=np.uint8)
+    code = np.zeros((asked, padded), dtype=np.uint8)
+    low = np.zeros((asked, padded), dtype=np.uint8)
+    lows = low.reshape(-1)
+    reach = np.empty(asked, dtype=np.int64)
+    base = own[0].copy()
+    farthest = far[:asked].max()
+    scaled_for = np.inf
+    inverse = 0.0
+    centre = (home[0, 0] + home[last - first - 1, 1]) // 2
+    for step in range(2 * tiles):
+        tile = centre + (step + 1) // 2 if step % 2 == 1 else centre - step // 2
+        if tile < 0 or tile >= tiles or apart(walls, boxes, tile * len(cuts) * 2) > farthest:
+            continue
+        if farthest < 0.8 * scaled_for:  # radii have shrunk: finer steps
+            scaled_for = farthest
+            inverse = 64.0 / farthest if farthest > 0.0 else 0.0
+            if not largest * inverse < 1e9:
+                inverse = 0.0
+            for q in range(asked):
+                for c in range(d):
+                    code[q, c] = _byte(own[q, columns[c]], base[columns[c]], inverse)
+                reach[q] = -1
+                _aim(code, low, reach, q, far[q], inverse, largest)
+        for c in range(d):
+            round_u8(points, (tile * d + columns[c]) * LANES, base[columns[c]], inverse, codes, c * LANES)
+        for block in range(last - first):
+            if home[block, 0] <= tile < home[block, 1]:
+                continue
+            near = box_within(
+                qpoints,
+                (first + block) * d * LANES,
+                cuts,
+                boxes,
+                tile * len(cuts) * 2,
+                far[block * LANES : (block + 1) * LANES],
+            )
+            while near != 0:
+                q = block * LANES + lowest(near)
+                near = drop_lowest(near)
+                found = within_u8(codes, 0, lows, q * padded, padded, min(255, 2 * reach[q]), 1)
+                if place[start + q] // LANES == tile:
+                    found = drop_lane(found, place[start + q] % LANES)
+                if found == 0:
+                    continue
+                if popcount(found) > 16:
+                    gap[:] = 0.0
+                    widen_f64(points, tile * d * LANES, flat, q * d, d, gap)
+                    found &= at_most_f64(gap, far[q])
+                    while found != 0:
+                        _insert(best, q, gap[lowest(found)], extra)
+                        found = drop_lowest(found)
+                else:
+                    while found != 0:
+                        lane = tile * d * LANES + lowest(found)
+                        found = drop_lowest(found)
+                        limit = best[q, -1]
+                        distance = 0.0
+                        for c in range(d - 1, -1, -1):  # the last columns first: bytes have seen the others
+                            distance = max(distance, abs(points[lane + columns[c] * LANES] - own[q, columns[c]]))
+                            if distance > limit:
+                                break
+                        if distance <= limit:
+                            _insert(best, q, distance, extra)
+                if best[q, -1] < far[q]:
+                    far[q] = best[q, -1]
+                    _aim(code, low, reach, q, far[q], inverse, largest)
+        farthest = far[:asked].max()
+    for q in range(asked):
+        _write(best, q, extra[q], ks, row[start + q], radius, within)
+
+
+@numba.njit(nogil=True, cache=True)
+def _byte(x: float, base: float, inverse: float) -> int:  # pragma: no cover
+    steps = (x - base) * inverse + ORIGIN
+    steps = steps if steps < TOP else TOP
+    return int(np.int32(steps if steps > 0.0 else 0.0)) & 255
+
+
+@numba.njit(nogil=True, cache=True)
+def _aim(
+    code: _Bytes, low: _Bytes, reach: IntArray, q: int, far: float, inverse: float, largest: float
+) -> None:  # pragma: no cover
+    """Lower ends of the byte range in which the neighbours of query q may lie, and half its length."""
+    # one step for rounding down, the rest for rounding errors
+    steps = far * inverse * (1.0 + 1e-9) + 1.0 + 1e-5 + 1e-15 * largest * inverse
+    half = min(int(min(steps, 1e9)), 128)
+    if half != reach[q]:
+        reach[q] = half
+        for c in range(code.shape[1]):
+            low[q, c] = code[q, c] - np.uint8(half)

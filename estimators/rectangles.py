@@ -1,0 +1,298 @@
+"""Rectangles: how many points lie near a query in one or two columns, exactly, in O(log n) each.
+
+In one column the points near a query are a range of the sorted values, found by a table and bisection.  In two
+they are a range of the points sorted by the first column whose ranks in the second lie in another range: a
+*wavelet matrix* (Claude, Navarro and Ordonez 2015) answers that in one step per bit of the rank.  It is a table of
+bits: level by level the ranks are split by their next bit, in a stable order, so that counting ones before a place
+follows a range of points from one level to the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numba
+import numpy as np
+
+from estimators.lanes import popcount
+from estimators.profile import FloatArray, IntArray
+from estimators.threads import for_ranges
+
+__all__ = ["Rectangles"]
+
+_QUERIES = 2048  # per task
+
+
+class Rectangles:
+    """Counts around queries in one or two columns at a time; what is known of a column is found once.
+
+    Parameters
+    ----------
+    x : (n, d) array
+    queries : (q,) int array
+        Points around which is counted; faster where neighbours follow each other.
+    radius : (q, K) array
+        Not negative.
+    threads : int, optional
+        Default: all cores; the result does not depend on it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> around = Rectangles(np.array([[0.0, 3.0], [1.0, 0.0], [1.5, 3.0]]), np.array([0]), np.array([[1.0]]))
+    >>> around.count((0,)).tolist()                     # nearer than the radius; not farther
+    [[[0]], [[1]]]
+    >>> around.count((0, 1)).tolist()
+    [[[0]], [[0]]]
+    """
+
+    def __init__(self, x: FloatArray, queries: IntArray, radius: FloatArray, threads: int | None = None) -> None:
+        self._x, self._queries, self._radius, self._threads = x, queries, radius, threads
+        self._order: dict[int, IntArray] = {}
+        self._ranges: dict[int, IntArray] = {}
+
+    def count(self, columns: Sequence[int]) -> IntArray:
+        """Return how many other points are nearer than the radius, and how many not farther; shape (2, q, K).
+
+        Without columns everything is nearer than any radius.
+        """
+        counts = np.empty((2, *self._radius.shape), dtype=np.int64)
+        if len(columns) == 0:
+            counts[:] = len(self._x) - 1
+        elif len(columns) == 1:
+            ranges = self._ranges_in(columns[0])
+            np.subtract(ranges[:, :, 3], ranges[:, :, 2] + 1, out=counts[0])
+            np.subtract(ranges[:, :, 1], ranges[:, :, 0] + 1, out=counts[1])
+            np.maximum(counts[0], 0, out=counts[0])  # nothing is nearer than 0
+        else:
+            first, second = (self._ranges_in(c) for c in columns)
+            rank = np.empty(len(self._x), dtype=np.int64)
+            rank[self._order[columns[1]]] = np.arange(len(rank))
+            words, ones, zeros = _wavelet_matrix(rank[self._order[columns[0]]])
+            for_ranges(
+                lambda i, j: _count_rectangles(words, ones, zeros, first, second, i, j, counts),
+                len(first),
+                chunk=_QUERIES,
+                threads=self._threads,
+            )
+        return counts
+
+    def _ranges_in(self, c: int) -> IntArray:
+        if c not in self._ranges:
+            column = np.ascontiguousarray(self._x[:, c])
+            self._order[c] = np.argsort(column)
+            values = column[self._order[c]]
+            starts, scale = _buckets(values)
+            ranges = np.empty((*self._radius.shape, 4), dtype=np.int64)
+            for_ranges(
+                lambda i, j: _find_ranges(values, starts, scale, column, self._queries, self._radius, i, j, ranges),
+                len(ranges),
+                chunk=_QUERIES,
+                threads=self._threads,
+            )
+            self._ranges[c] = ranges
+        return self._ranges[c]
+
+
+@numba.njit(nogil=True, cache=True)
+def _buckets(values: FloatArray) -> tuple[IntArray, float]:  # pragma: no cover
+    """Where each of n / 4 equal parts of the range of the sorted values begins, and parts per unit."""
+    n = len(values)
+    parts = n // 4 + 1
+    scale = parts / (values[-1] - values[0]) if values[-1] > values[0] else 0.0
+    scale = scale if scale < 1e300 else 0.0
+    starts = np.empty(parts + 1, dtype=np.int64)
+    bucket = 0
+    for i in range(n):
+        part = _part(values[i], values[0], scale, parts)
+        while bucket <= part:
+            starts[bucket] = i
+            bucket += 1
+    starts[bucket:] = n
+    return starts, scale
+
+
+@numba.njit(nogil=True, cache=True)
+def _part(x: float, least: float, scale: float, parts: int) -> int:  # pragma: no cover
+    return int(min(max((x - least) * scale, 0.0), parts - 1.0))
+
+
+@numba.njit(nogil=True, cache=True)
+def _first_near(
+    values: FloatArray, starts: IntArray, scale: float, x: float, radius: float
+) -> int:  # pragma: no cover
+    """Place of the first sorted value that is not below x by more than the radius, as computed."""
+    parts = len(starts) - 1
+    part = _part(x - radius, values[0], scale, parts)
+    low, high = int(starts[part]), int(starts[part + 1])
+    # rounding may put it outside the bucket where it should be
+    if low > 0 and x - values[low - 1] <= radius:
+        low = 0
+    if high < len(values) and x - values[high] > radius:
+        high = len(values)
+    while low < high:
+        middle = (low + high) // 2
+        if x - values[middle] > radius:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@numba.njit(nogil=True, cache=True)
+def _after_near(
+    values: FloatArray, starts: IntArray, scale: float, x: float, radius: float
+) -> int:  # pragma: no cover
+    """Place of the first sorted value that is above x by more than the radius, as computed."""
+    parts = len(starts) - 1
+    part = _part(x + radius, values[0], scale, parts)
+    low, high = int(starts[part]), int(starts[part + 1])
+    if low > 0 and values[low - 1] - x > radius:
+        low = 0
+    if high < len(values) and values[high] - x <= radius:
+        high = len(values)
+    while low < high:
+        middle = (low + high) // 2
+        if values[middle] - x > radius:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+@numba.njit(nogil=True, cache=True)
+def _inner(
+    values: FloatArray, x: float, radius: float, first: int, last: int
+) -> tuple[int, int]:  # pragma: no cover
+    """The part of the range whose distance is below the radius, which is positive: x itself is in it."""
+    if x - values[first] == radius:
+        low, high = first + 1, last
+        while low < high:
+            middle = (low + high) // 2
+            if x - values[middle] == radius:
+                low = middle + 1
+            else:
+                high = middle
+        first = low
+    if values[last - 1] - x == radius:
+        low, high = first, last - 1
+        while low < high:
+            middle = (low + high) // 2
+            if values[middle] - x == radius:
+                high = middle
+            else:
+                low = middle + 1
+        last = low
+    return first, last
+
+
+@numba.njit(nogil=True, cache=True)
+def _find_ranges(
+    values: FloatArray,
+    starts: IntArray,
+    scale: float,
+    column: FloatArray,
+    queries: IntArray,
+    radius: FloatArray,
+    start: int,
+    stop: int,
+    ranges: IntArray,
+) -> None:  # pragma: no cover
+    """Ranges of sorted values not farther than the radius, and nearer: first, last, first, last."""
+    for i in range(start, stop):
+        x = column[queries[i]]
+        for k in range(radius.shape[1]):
+            r = radius[i, k]
+            first = _first_near(values, starts, scale, x, r)
+            last = _after_near(values, starts, scale, x, r)
+            ranges[i, k, 0], ranges[i, k, 1] = first, last
+            if r > 0.0:
+                first, last = _inner(values, x, r, first, last)
+            else:
+                last = first
+            ranges[i, k, 2], ranges[i, k, 3] = first, last
+
+
+@numba.njit(nogil=True, cache=True)
+def _wavelet_matrix(rank: IntArray) -> tuple[IntArray, IntArray, IntArray]:  # pragma: no cover
+    """Bits of the ranks, the highest level first, in words of 64; ones before each word; zeros per level."""
+    n = len(rank)
+    levels = 1
+    while (1 << levels) < n:
+        levels += 1
+    blocks = n // 64 + 1
+    words = np.zeros((levels, blocks), dtype=np.int64)
+    ones = np.zeros((levels, blocks), dtype=np.int64)
+    zeros = np.zeros(levels, dtype=np.int64)
+    current, following = rank.copy(), np.empty(n, dtype=np.int64)
+    for level in range(levels):
+        shift = levels - 1 - level
+        count = 0
+        for i in range(n):
+            count += 1 - ((current[i] >> shift) & 1)
+        zeros[level] = count
+        left, right = 0, count
+        for block in range(blocks):
+            ones[level, block] = right - count
+            word = 0
+            for i in range(block * 64, min(n, block * 64 + 64)):
+                value = current[i]
+                if (value >> shift) & 1:
+                    word |= 1 << (i % 64)
+                    following[right] = value
+                    right += 1
+                else:
+                    following[left] = value
+                    left += 1
+            words[level, block] = word
+        current, following = following, current
+    return words, ones, zeros
+
+
+@numba.njit(nogil=True, cache=True)
+def _ones_before(words: IntArray, ones: IntArray, level: int, i: int) -> int:  # pragma: no cover
+    return int(ones[level, i >> 6]) + int(popcount(words[level, i >> 6] & ((1 << (i & 63)) - 1)))
+
+
+@numba.njit(nogil=True, cache=True)
+def _below(
+    words: IntArray, ones: IntArray, zeros: IntArray, first: int, last: int, top: int
+) -> int:  # pragma: no cover
+    """Points first..last with ranks below top."""
+    levels = len(zeros)
+    if top >= 1 << levels:
+        return last - first
+    count = 0
+    for level in range(levels):
+        left, right = _ones_before(words, ones, level, first), _ones_before(words, ones, level, last)
+        if (top >> (levels - 1 - level)) & 1:
+            count += (last - first) - (right - left)
+            first, last = zeros[level] + left, zeros[level] + right
+        else:
+            first, last = first - left, last - right
+        if first == last:
+            break
+    return count
+
+
+@numba.njit(nogil=True, cache=True)
+def _count_rectangles(
+    words: IntArray,
+    ones: IntArray,
+    zeros: IntArray,
+    across: IntArray,
+    up: IntArray,
+    start: int,
+    stop: int,
+    counts: IntArray,
+) -> None:  # pragma: no cover
+    for i in range(start, stop):
+        for k in range(across.shape[1]):
+            first, last, low, high = across[i, k, 0], across[i, k, 1], up[i, k, 0], up[i, k, 1]
+            count = _below(words, ones, zeros, first, last, high) - _below(words, ones, zeros, first, last, low)
+            counts[1, i, k] = count - 1
+            first_s, last_s, low_s, high_s = across[i, k, 2], across[i, k, 3], up[i, k, 2], up[i, k, 3]
+            if first_s != first or last_s != last or low_s != low or high_s != high:
+                count = _below(words, ones, zeros, first_s, last_s, high_s)
+                count -= _below(words, ones, zeros, first_s, last_s, low_s)
+            counts[0, i, k] = max(count - 1, 0)  # nothing is nearer than 0
