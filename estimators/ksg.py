@@ -40,7 +40,7 @@ from scipy.special import digamma
 from estimators.kd_order import kd_tiles, queries_among
 from estimators.near_counts import near_counts
 from estimators.neighbours import kth_distances
-from estimators.profile import FloatArray, IntArray, Profile, check_layout, constant_columns, whole_at_least
+from estimators.profile import FloatArray, IntArray, Profile, check_layout, whole_at_least
 from estimators.threads import for_ranges
 
 __all__ = ["Ties", "ksg_profile", "tied_share"]
@@ -71,7 +71,7 @@ def tied_share(x: NDArray[np.floating]) -> FloatArray:
         tied[:-1] |= equal
         shares[start:stop] = tied.mean(axis=0)
 
-    for_ranges(count, x.shape[1], chunk=16)
+    for_ranges(count, x.shape[1], chunk=4)
     return shares
 
 
@@ -197,13 +197,14 @@ def _draw(queries: int | None, seed: int, n: int) -> IntArray | None:
 
 def _varying(x: NDArray[np.floating], offsets: IntArray) -> tuple[FloatArray, IntArray]:
     """The columns that vary (of A at least one), in double precision and C order, and their offsets."""
-    kept = ~constant_columns(x)
+    low, high = x.min(axis=0).astype(np.float64), x.max(axis=0).astype(np.float64)
+    kept = low < high
     if not kept[: offsets[1]].any():
         kept[0] = True
-    data = np.array(x[:, kept] if not kept.all() else x, dtype=np.float64, order="C")
     with np.errstate(over="ignore"):
-        if not np.isfinite(data.max(axis=0) - data.min(axis=0)).all():
+        if not np.isfinite(high - low).all():
             raise ValueError("samples lie too far apart for their distance to be a number: rescale them")
+    data = np.array(x[:, kept] if not kept.all() else x, dtype=np.float64, order="C")
     before = np.concatenate([[0], np.cumsum(kept)])
     return data, before[offsets].astype(np.int64)
 

@@ -10,6 +10,7 @@ about a step of it are measured exactly.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numba
@@ -32,7 +33,7 @@ from estimators.lanes import (
 )
 from estimators.neighbours import apart, largest_value, rows_of, surround, telling_order
 from estimators.profile import BoolArray, FloatArray, IntArray
-from estimators.rectangles import Rectangles
+from estimators.rectangles import count_near
 from estimators.threads import for_ranges
 
 __all__ = ["STRICT", "WITHIN", "near_counts"]
@@ -81,20 +82,24 @@ def near_counts(
     counts = np.zeros((*radius.shape, 4, shells + 1), dtype=np.int64)
     queries = queries_among(tiles, x, samples)
     wanted = np.zeros(shells + 1, dtype=np.bool_)
-    around = Rectangles(x, tiles.order[queries.place], radius[queries.row], threads)
+    flat: dict[tuple[int, int], Sequence[int]] = {}  # with A or not, shell: columns
     for i in range(1, shells + 1):
-        sets = [(0, range(offsets[1], offsets[i + 1]))] + [(1, range(offsets[i + 1]))] * (i < shells)
-        wanted[i] = in_b[i] > 0 and max(len(columns) for _, columns in sets) > 2
+        sets: dict[tuple[int, int], Sequence[int]] = {(0, i): range(offsets[1], offsets[i + 1])}
+        if i < shells:
+            sets[1, i] = range(offsets[i + 1])
+        wanted[i] = in_b[i] > 0 and max(map(len, sets.values())) > 2
         if wanted[i]:
             continue
-        for with_a, columns in sets:
-            if len(columns) <= 2:
-                _scatter(around.count(columns), queries.row, with_a, i, counts)
-            else:  # A alone
-                part = np.ascontiguousarray(x[:, columns])
-                alone = np.array([0, 0, len(columns)])
-                found = near_counts(part, alone, radius, kd_tiles(part), samples, threads=threads)
-                counts[:, :, 1::2, i] = found[:, :, ::2, 1]
+        if len(sets.get((1, i), ())) > 2:  # A alone
+            part = np.ascontiguousarray(x[:, sets.pop((1, i))])
+            alone = np.array([0, 0, part.shape[1]])
+            found = near_counts(part, alone, radius, kd_tiles(part), samples, threads=threads)
+            counts[:, :, 1::2, i] = found[:, :, ::2, 1]
+        flat |= sets
+    places = tiles.order[queries.place]
+    near = count_near(x, list(flat.values()), places, radius[queries.row], threads=threads)
+    for (with_a, i), found in zip(flat, near, strict=True):
+        _scatter(found, queries.row, with_a, i, counts)
     if wanted.any():
         first = int(np.argmax(wanted))
         if in_b[first] < min(_BOXES_HELP, x.shape[1]):

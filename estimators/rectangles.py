@@ -18,17 +18,26 @@ from estimators.lanes import popcount
 from estimators.profile import FloatArray, IntArray
 from estimators.threads import for_ranges
 
-__all__ = ["Rectangles"]
+__all__ = ["count_near"]
 
 _QUERIES = 2048  # per task
 
 
-class Rectangles:
-    """Counts around queries in one or two columns at a time; what is known of a column is found once.
+def count_near(
+    x: FloatArray,
+    sets: Sequence[Sequence[int]],
+    queries: IntArray,
+    radius: FloatArray,
+    *,
+    threads: int | None = None,
+) -> list[IntArray]:
+    """Count the points near each query in several sets of columns, in the maximum norm.
 
     Parameters
     ----------
     x : (n, d) array
+    sets : sequence of sequences of int
+        Each of at most two columns; without columns everything is nearer than any radius.
     queries : (q,) int array
         Points around which is counted; faster where neighbours follow each other.
     radius : (q, K) array
@@ -36,62 +45,66 @@ class Rectangles:
     threads : int, optional
         Default: all cores; the result does not depend on it.
 
+    Returns
+    -------
+    list of (2, q, K) int arrays
+        For each set: other points nearer than the radius, and not farther.
+
     Examples
     --------
     >>> import numpy as np
-    >>> around = Rectangles(np.array([[0.0, 3.0], [1.0, 0.0], [1.5, 3.0]]), np.array([0]), np.array([[1.0]]))
-    >>> around.count((0,)).tolist()                     # nearer than the radius; not farther
-    [[[0]], [[1]]]
-    >>> around.count((0, 1)).tolist()
-    [[[0]], [[0]]]
+    >>> x = np.array([[0.0, 3.0], [1.0, 0.0], [1.5, 3.0]])
+    >>> one, both = count_near(x, [(0,), (0, 1)], np.array([0]), np.array([[1.0]]))
+    >>> one.ravel().tolist(), both.ravel().tolist()
+    ([0, 1], [0, 0])
     """
+    n = len(x)
+    columns = sorted({c for columns in sets for c in columns})
+    values: dict[int, FloatArray] = {}
+    order: dict[int, IntArray] = {}
+    tables: dict[int, tuple[IntArray, float]] = {}
 
-    def __init__(self, x: FloatArray, queries: IntArray, radius: FloatArray, threads: int | None = None) -> None:
-        self._x, self._queries, self._radius, self._threads = x, queries, radius, threads
-        self._order: dict[int, IntArray] = {}
-        self._ranges: dict[int, IntArray] = {}
+    def sort(start: int, stop: int) -> None:
+        for c in columns[start:stop]:
+            column = np.ascontiguousarray(x[:, c])
+            order[c] = np.argsort(column).astype(np.int64, copy=False)
+            values[c] = column[order[c]]
+            tables[c] = _buckets(values[c])
 
-    def count(self, columns: Sequence[int]) -> IntArray:
-        """Return how many other points are nearer than the radius, and how many not farther; shape (2, q, K).
+    for_ranges(sort, len(columns), chunk=1, threads=threads)
+    ranges = {c: np.empty((*radius.shape, 4), dtype=np.int64) for c in columns}
 
-        Without columns everything is nearer than any radius.
-        """
-        counts = np.empty((2, *self._radius.shape), dtype=np.int64)
-        if len(columns) == 0:
-            counts[:] = len(self._x) - 1
-        elif len(columns) == 1:
-            ranges = self._ranges_in(columns[0])
-            np.subtract(ranges[:, :, 3], ranges[:, :, 2] + 1, out=counts[0])
-            np.subtract(ranges[:, :, 1], ranges[:, :, 0] + 1, out=counts[1])
-            np.maximum(counts[0], 0, out=counts[0])  # nothing is nearer than 0
-        else:
-            first, second = (self._ranges_in(c) for c in columns)
-            rank = np.empty(len(self._x), dtype=np.int64)
-            rank[self._order[columns[1]]] = np.arange(len(rank))
-            words, ones, zeros = _wavelet_matrix(rank[self._order[columns[0]]])
-            for_ranges(
-                lambda i, j: _count_rectangles(words, ones, zeros, first, second, i, j, counts),
-                len(first),
-                chunk=_QUERIES,
-                threads=self._threads,
-            )
-        return counts
+    def find(start: int, stop: int) -> None:
+        for c in columns:
+            _find_ranges(values[c], *tables[c], x, c, queries, radius, start, stop, ranges[c])
 
-    def _ranges_in(self, c: int) -> IntArray:
-        if c not in self._ranges:
-            column = np.ascontiguousarray(self._x[:, c])
-            self._order[c] = np.argsort(column)
-            values = column[self._order[c]]
-            starts, scale = _buckets(values)
-            ranges = np.empty((*self._radius.shape, 4), dtype=np.int64)
-            for_ranges(
-                lambda i, j: _find_ranges(values, starts, scale, column, self._queries, self._radius, i, j, ranges),
-                len(ranges),
-                chunk=_QUERIES,
-                threads=self._threads,
-            )
-            self._ranges[c] = ranges
-        return self._ranges[c]
+    for_ranges(find, len(queries), chunk=_QUERIES, threads=threads)
+    pairs = [tuple(columns) for columns in sets if len(columns) == 2]
+    matrices: dict[tuple[int, ...], tuple[IntArray, IntArray, IntArray]] = {}
+
+    def build(start: int, stop: int) -> None:
+        for pair in pairs[start:stop]:
+            rank = np.empty(n, dtype=np.int64)
+            rank[order[pair[1]]] = np.arange(n)
+            matrices[pair] = _wavelet_matrix(rank[order[pair[0]]])
+
+    for_ranges(build, len(pairs), chunk=1, threads=threads)
+    counts = [np.empty((2, *radius.shape), dtype=np.int64) for _ in sets]
+
+    def count(start: int, stop: int) -> None:
+        for found, columns in zip(counts, sets, strict=True):
+            if len(columns) == 0:
+                found[:, start:stop] = n - 1
+            elif len(columns) == 1:
+                r = ranges[columns[0]][start:stop]
+                found[0, start:stop] = np.maximum(r[:, :, 3] - r[:, :, 2] - 1, 0)  # nothing is nearer than 0
+                found[1, start:stop] = r[:, :, 1] - r[:, :, 0] - 1
+            else:
+                across, up = ranges[columns[0]], ranges[columns[1]]
+                _count_rectangles(*matrices[tuple(columns)], across, up, start, stop, found)
+
+    for_ranges(count, len(queries), chunk=_QUERIES, threads=threads)
+    return counts
 
 
 @numba.njit(nogil=True, cache=True)
@@ -191,7 +204,8 @@ def _find_ranges(
     values: FloatArray,
     starts: IntArray,
     scale: float,
-    column: FloatArray,
+    points: FloatArray,
+    column: int,
     queries: IntArray,
     radius: FloatArray,
     start: int,
@@ -200,7 +214,7 @@ def _find_ranges(
 ) -> None:  # pragma: no cover
     """Ranges of sorted values not farther than the radius, and nearer: first, last, first, last."""
     for i in range(start, stop):
-        x = column[queries[i]]
+        x = points[queries[i], column]
         for k in range(radius.shape[1]):
             r = radius[i, k]
             first = _first_near(values, starts, scale, x, r)
@@ -255,23 +269,32 @@ def _ones_before(words: IntArray, ones: IntArray, level: int, i: int) -> int:  #
 
 
 @numba.njit(nogil=True, cache=True)
-def _below(
-    words: IntArray, ones: IntArray, zeros: IntArray, first: int, last: int, top: int
+def _between(
+    words: IntArray, ones: IntArray, zeros: IntArray, first: int, last: int, low: int, high: int
 ) -> int:  # pragma: no cover
-    """Points first..last with ranks below top."""
+    """Points first..last with ranks from low to below high: those below high less those below low, side by side."""
     levels = len(zeros)
-    if top >= 1 << levels:
-        return last - first
+    start, stop = first, last  # those that share the leading bits of high
     count = 0
+    if high >= 1 << levels:
+        count = last - first
+        start = stop
     for level in range(levels):
-        left, right = _ones_before(words, ones, level, first), _ones_before(words, ones, level, last)
-        if (top >> (levels - 1 - level)) & 1:
-            count += (last - first) - (right - left)
-            first, last = zeros[level] + left, zeros[level] + right
-        else:
-            first, last = first - left, last - right
-        if first == last:
-            break
+        shift = levels - 1 - level
+        if first < last:
+            left, right = _ones_before(words, ones, level, first), _ones_before(words, ones, level, last)
+            if (low >> shift) & 1:
+                count -= (last - first) - (right - left)
+                first, last = zeros[level] + left, zeros[level] + right
+            else:
+                first, last = first - left, last - right
+        if start < stop:
+            left, right = _ones_before(words, ones, level, start), _ones_before(words, ones, level, stop)
+            if (high >> shift) & 1:
+                count += (stop - start) - (right - left)
+                start, stop = zeros[level] + left, zeros[level] + right
+            else:
+                start, stop = start - left, stop - right
     return count
 
 
@@ -289,10 +312,9 @@ def _count_rectangles(
     for i in range(start, stop):
         for k in range(across.shape[1]):
             first, last, low, high = across[i, k, 0], across[i, k, 1], up[i, k, 0], up[i, k, 1]
-            count = _below(words, ones, zeros, first, last, high) - _below(words, ones, zeros, first, last, low)
+            count = _between(words, ones, zeros, first, last, low, high)
             counts[1, i, k] = count - 1
             first_s, last_s, low_s, high_s = across[i, k, 2], across[i, k, 3], up[i, k, 2], up[i, k, 3]
             if first_s != first or last_s != last or low_s != low or high_s != high:
-                count = _below(words, ones, zeros, first_s, last_s, high_s)
-                count -= _below(words, ones, zeros, first_s, last_s, low_s)
+                count = _between(words, ones, zeros, first_s, last_s, low_s, high_s)
             counts[0, i, k] = max(count - 1, 0)  # nothing is nearer than 0
