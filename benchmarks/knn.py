@@ -257,6 +257,7 @@ def main() -> None:
     console = Console(width=None if sys.stdout.isatty() else 110, highlight=False, markup=False)
     rows: list[Row] = []
     start = time.perf_counter()
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     try:
         with tempfile.TemporaryDirectory() as folder:
             for sizes in given.dims:
@@ -275,6 +276,11 @@ def main() -> None:
             save(rows, given)
     console.print(growth_table(rows), "", peer_table(rows))
     console.print(f"{given.threads} cores for every package; all in {time.perf_counter() - start:.0f} s")
+    if load > 0.5:
+        console.print(
+            f"The load was {load:.1f} before the start: other work may have slowed this down, most of all the "
+            "packages that use several threads (see how many cores were busy)."
+        )
     wrong = [row for row in rows if row.agrees == "NO"]
     for row in wrong:
         console.print(

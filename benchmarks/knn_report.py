@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 from peers import OURS, PEERS
 from rich.table import Table
 
@@ -133,9 +134,11 @@ def draw_picture(rows: list[Row], file: Path) -> None:
     layouts = list(dict.fromkeys(row.sizes for row in rows))
     ns = sorted({row.n for row in rows})
     names = list(dict.fromkeys(row.peer for row in rows))[::-1]
+    spent = [s for row in rows for s in (row.seconds, row.limit * row.too_slow) if s > 0.0] or [1.0]
+    decades = 10.0 ** np.floor(np.log10(0.8 * min(spent))), 10.0 ** np.ceil(np.log10(1.25 * max(spent)))
     across = min(2, len(layouts))
     down = math.ceil(len(layouts) / across)
-    figure = Figure(figsize=(5.2, 0.7 + down * (0.55 + 0.17 * len(names))), layout="constrained")
+    figure = Figure(figsize=(5.2, 0.75 + down * (0.55 + 0.17 * len(names))), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False).ravel()
     for axes, sizes in zip(panels, layouts, strict=False):
@@ -160,7 +163,10 @@ def draw_picture(rows: list[Row], file: Path) -> None:
                 )
         axes.set_title(f"A, B, C of {sizes[0]}, {sizes[1]}, {sizes[2]} columns", fontsize=8, loc="left", color=INK)
         axes.set_xscale("log")
-        axes.set_yticks(range(len(names)), names)
+        axes.set_xlim(*decades)
+        axes.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.set_yticks(range(len(names)), [name if PEERS[name].tolerance else f"{name}*" for name in names])
         axes.set_ylim(-0.7, len(names) - 0.3)
         axes.grid(axis="x", color="#dddddd", linewidth=0.6)
         axes.set_axisbelow(True)
@@ -171,5 +177,7 @@ def draw_picture(rows: list[Row], file: Path) -> None:
     shown = [f"n = {ns[0]:,} hollow, {ns[-1]:,} full" if len(ns) > 1 else f"n = {ns[0]:,}"]
     if any(row.too_slow for row in rows):
         shown.append(f"arrow: over {rows[0].limit:g} s")
-    figure.supxlabel(f"seconds of one call, k = {rows[0].k}  ({'; '.join(shown)})", fontsize=8.5, color=INK)
+    if not all(PEERS[name].tolerance for name in names):
+        shown.append("*: another estimate")
+    figure.supxlabel(f"seconds of one call, k = {rows[0].k}\n{';  '.join(shown)}", fontsize=8.5, color=INK)
     figure.savefig(file, dpi=200)
