@@ -1,0 +1,108 @@
+"""The comparison with other packages, as a process: alone, and with stand-ins for every way a peer can end."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+STAND_INS = {
+    "pycit/estimators/ksg_cmi.py": "def ksg_cmi(*_, k): return 0.5",
+    "npeet_plus/estimators.py": "def mi(*_, k, base): return float('nan')",
+    "infomeasure/__init__.py": "def cmi(*_, **options): raise ValueError('too [many] columns')",
+    "dit/inference/knn_estimators.py": "import os\ndef total_correlation_ksg(*_, **options): os._exit(3)",
+    "tigramite/independence_tests/cmiknn.py": """
+import time
+class CMIknn:
+    calls = 0
+    def __init__(self, **options): pass
+    def get_dependence_measure(self, rows, which):
+        CMIknn.calls += 1
+        time.sleep(60 * (CMIknn.calls > 1))
+        return 0.5
+""",
+}
+
+
+def knn(*arguments: str | Path, path: str = "") -> subprocess.CompletedProcess[str]:
+    """Run the benchmark on 300 samples of three columns."""
+    return subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / "knn.py", "--n", "300", "--dims", "1,1,1", *arguments],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        env=os.environ | ({"PYTHONPATH": path} if path else {}),
+        check=False,
+        timeout=240,
+    )
+
+
+def rows(file: Path) -> dict[str, dict[str, str]]:
+    with file.open(newline="") as lines:
+        return {row["peer"]: row for row in csv.DictReader(lines)}
+
+
+def test_alone_with_a_missing_peer(tmp_path: Path) -> None:
+    file, picture = tmp_path / "knn.csv", tmp_path / "knn.png"
+    done = knn("--peers", "JIDT", "--csv", file, "--plot", picture)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "JIDT: missing: no" in done.stdout
+    found = rows(file)
+    assert list(found) == ["phase-scan", "JIDT"]
+    assert found["JIDT"]["status"].startswith("missing: no")
+    assert found["JIDT"]["seconds"] == "nan"
+    ours = found["phase-scan"]
+    assert {"a", "b", "c", "n", "k", "cores", "limit", "true_cmi", "version", "uses", "calls"} <= set(ours)
+    assert (ours["status"], ours["agrees"], ours["n"], ours["ratio"]) == ("ok", "yes", "300", "1.0")
+    assert 0.0 < float(ours["seconds"]) < 120.0
+    assert float(ours["peak_mib"]) > float(ours["added_mib"]) >= 0.0
+    assert abs(float(ours["value"]) - float(ours["true_cmi"])) < 0.2
+    assert abs(float(ours["off_definition"])) <= 1e-10
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_how_a_peer_can_end(tmp_path: Path) -> None:
+    """Stand-ins, found before what is installed, that are wrong, fail, die, or never come back."""
+    for name, source in STAND_INS.items():
+        module = tmp_path / name
+        module.parent.mkdir(parents=True)
+        for package in (module.parent, module.parent.parent):
+            if package != tmp_path:
+                (package / "__init__.py").touch()
+        module.write_text(source)
+    file = tmp_path / "knn.csv"
+    names = ["pycit", "npeet-plus", "infomeasure", "dit", "tigramite"]
+    done = knn("--peers", *names, "--csv", file, "--limit", "1", path=str(tmp_path))
+    assert done.returncode == 1, done.stdout + done.stderr
+    found = rows(file)
+    assert found["phase-scan"]["agrees"] == "yes"
+    ends = {name: (found[name]["status"], found[name]["agrees"]) for name in names}
+    assert ends == {
+        "pycit": ("ok", "NO"),
+        "npeet-plus": ("ok", "NO"),
+        "infomeasure": ("failed: ValueError: too [many] columns", "not compared"),
+        "dit": ("failed: exit status 3, nothing said", "not compared"),
+        "tigramite": ("over 1 s", "NO"),
+    }
+    for name in ("infomeasure", "dit", "tigramite"):
+        assert f"{name}: {ends[name][0]}" in done.stdout
+    for name in ("pycit", "npeet-plus", "tigramite"):
+        assert f"{name} disagrees" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["--dims", "1,0,1"], "needs a column"), (["--csv", "{here}"], "exists"), (["--jidt", "no.jar"], "no.jar")],
+)
+def test_refused_before_any_work(tmp_path: Path, arguments: list[str], message: str) -> None:
+    here = tmp_path / "knn.csv"
+    here.write_text("kept")
+    done = knn(*(argument.format(here=here) for argument in arguments))
+    assert done.returncode == 2
+    assert message in done.stderr.splitlines()[-1]
+    assert here.read_text() == "kept"
