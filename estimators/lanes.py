@@ -34,6 +34,7 @@ __all__ = [
     "popcount",
     "round_i16",
     "round_u8",
+    "walk_i16",
     "widen_f64",
     "widen_i16",
     "within_u8",
@@ -65,6 +66,32 @@ def _within_u8(codes: _Int8, base: int, low: _Int8, low_base: int, columns: int,
 def _widen(points: _Array, base: int, own: _Array, own_base: int, columns: int, far: _Array) -> None:
     for c in range(columns):
         np.maximum(far, np.abs(points[base + c * LANES : base + (c + 1) * LANES] - own[own_base + c]), out=far)
+
+
+def _walk(
+    codes: _Int16,
+    own: _Int16,
+    own_base: int,
+    first: int,
+    stops: IntArray,
+    inner: IntArray,
+    outer: IntArray,
+    row: int,
+    few: int,
+    far: _Int16,
+    near: IntArray,
+    maybe: IntArray,
+) -> int:
+    several = inner.shape[1]
+    for j, stop in enumerate(stops):
+        _widen(codes, first * LANES, own, own_base + first, stop - first, far)
+        first = stop
+        for k in range(several):
+            near[j * several + k] = _mask(far <= inner[row, k])
+            maybe[j * several + k] = _mask(far <= outer[row, k])
+        if _popcount(maybe[j * several + several - 1]) <= few:
+            return j + 1
+    return len(stops)
 
 
 def _at_most(far: _Array, limit: float) -> int:
@@ -140,6 +167,7 @@ def _compiled(twin: Any, vector: Any) -> Any:
 within_u8 = _compiled(_within_u8, vectors.within_u8)
 widen_f64 = _compiled(_widen, vectors.widen_f64)
 widen_i16 = _compiled(_widen, vectors.widen_i16)
+walk_i16 = _compiled(_walk, vectors.walk_i16)
 at_most_f64 = _compiled(_at_most, vectors.at_most_f64)
 at_most_i16 = _compiled(_at_most, vectors.at_most_i16)
 below_f64 = _compiled(_below, vectors.below_f64)

@@ -28,6 +28,7 @@ from estimators.lanes import (
     lowest,
     popcount,
     round_i16,
+    walk_i16,
     widen_f64,
     widen_i16,
 )
@@ -235,26 +236,34 @@ def _follow(
     offsets: IntArray,
     columns: IntArray,
     wanted: BoolArray,
+    shell: int,
     since: int,
+    gap: float,
     radius: FloatArray,
     to: int,
     counts: IntArray,
 ) -> None:  # pragma: no cover
-    """Count one point from S_since on, by its exact distances."""
+    """Count one point from B_shell on, by exact distances in the columns from `since` on.
+
+    `gap` is the distance in the columns of B before; NaN if it has to be found, else it need only be on the right
+    side of every radius.
+    """
     shells = len(offsets) - 2
     several = radius.shape[1]
     far = radius[to, several - 1]
-    gap = -1.0
-    for s in range(offsets[1], offsets[since]):
-        gap = max(gap, abs(points[lane + columns[s] * LANES] - own[q, columns[s]]))
+    if np.isnan(gap):
+        gap = -1.0
+        for s in range(offsets[1], since):
+            gap = max(gap, abs(points[lane + columns[s] * LANES] - own[q, columns[s]]))
     gap_a = -1.0
     for s in range(offsets[1]):
         gap_a = max(gap_a, abs(points[lane + s * LANES] - own[q, s]))
-    for i in range(since, shells + 1):
-        for s in range(offsets[i], offsets[i + 1]):
+    for i in range(shell, shells + 1):
+        for s in range(since, offsets[i + 1]):
             gap = max(gap, abs(points[lane + columns[s] * LANES] - own[q, columns[s]]))
             if gap > far:
                 return
+        since = max(since, offsets[i + 1])
         if gap > far:
             return
         if not wanted[i]:
@@ -266,6 +275,25 @@ def _follow(
             counts[to, k, shells + 1 + i] += both < r
             counts[to, k, 2 * (shells + 1) + i] += gap == r
             counts[to, k, 3 * (shells + 1) + i] += both == r
+
+
+@numba.njit(nogil=True, cache=True)
+def _stops(offsets: IntArray) -> tuple[IntArray, IntArray]:  # pragma: no cover
+    """Columns after which to see who is left: every few, and the end of each shell; and the shell they are in."""
+    shells = len(offsets) - 2
+    ends = np.empty(offsets[-1] + shells, dtype=np.int64)
+    within = np.empty(offsets[-1] + shells, dtype=np.int64)
+    count = 0
+    for i in range(1, shells + 1):
+        s = offsets[i]
+        while True:
+            s = min(s + _BLOCK, offsets[i + 1])
+            ends[count] = s
+            within[count] = i
+            count += 1
+            if s == offsets[i + 1]:
+                break
+    return ends[:count], within[:count]
 
 
 @numba.njit(nogil=True, cache=True)
@@ -331,6 +359,10 @@ def _count_by_steps(
             outer[q, k] = int(min(steps * (1.0 + 1e-9) + 1.0 + 2.0 * error, 32767.0))
     codes = np.empty(d * LANES, dtype=np.int16)
     gap_a, gap = np.empty(LANES, dtype=np.int16), np.empty(LANES, dtype=np.int16)
+    ends, shell_at = _stops(offsets)
+    near_a = np.zeros(several, dtype=np.int64)
+    near_b, maybe = np.zeros(len(ends) * several, dtype=np.int64), np.zeros(len(ends) * several, dtype=np.int64)
+    unsure_a = 0
     for tile in range(tiles):
         if apart(walls, boxes, tile * len(cuts) * 2) > farthest:
             continue
@@ -350,43 +382,52 @@ def _count_by_steps(
                 q = block * LANES + lowest(near)
                 near = drop_lowest(near)
                 to = row[start + q]
+                gap[:] = -1  # without columns everything is near
+                done = walk_i16(codes, mine, q * d, offsets[1], ends, inner, outer, q, _FEW, gap, near_b, maybe)
                 left = _members(tile, n)
                 if place[start + q] // LANES == tile:
                     left = drop_lane(left, place[start + q] % LANES)
-                gap[:] = -1  # without columns everything is near
                 seen_a = False
-                for i in range(1, shells + 1):
-                    s = offsets[i]
-                    while s < offsets[i + 1]:
-                        more = min(_BLOCK, offsets[i + 1] - s)
-                        widen_i16(codes, s * LANES, mine, q * d + s, more, gap)
-                        left &= at_most_i16(gap, outer[q, several - 1])
-                        if left == 0:
-                            break
-                        s += more
+                for j in range(done):
+                    left &= maybe[(j + 1) * several - 1]
                     if left == 0:
                         break
-                    single = 0
-                    if popcount(left) <= _FEW:
-                        single, left = left, 0
-                    elif wanted[i]:
-                        if not seen_a:
-                            gap_a[:] = -1
-                            widen_i16(codes, 0, mine, q * d, offsets[1], gap_a)
-                            seen_a = True
+                    i = shell_at[j]
+                    if ends[j] < offsets[i + 1] or not wanted[i]:
+                        continue
+                    if not seen_a:
+                        seen_a = True
+                        gap_a[:] = -1
+                        widen_i16(codes, 0, mine, q * d, offsets[1], gap_a)
+                        unsure_a = 0
                         for k in range(several):
-                            single |= at_most_i16(gap, outer[q, k]) & ~at_most_i16(gap, inner[q, k])
-                            single |= at_most_i16(gap_a, outer[q, k]) & ~at_most_i16(gap_a, inner[q, k])
-                        single &= left
-                        left &= ~single
-                        for k in range(several):
-                            inside = left & at_most_i16(gap, inner[q, k])
-                            counts[to, k, i] += popcount(inside)
-                            inside &= at_most_i16(gap_a, inner[q, k])
-                            counts[to, k, shells + 1 + i] += popcount(inside)
-                    while single != 0:
+                            near_a[k] = at_most_i16(gap_a, inner[q, k])
+                            unsure_a |= at_most_i16(gap_a, outer[q, k]) & ~near_a[k]
+                    single = unsure_a
+                    for k in range(several):
+                        single |= maybe[j * several + k] & ~near_b[j * several + k]
+                    single &= left
+                    left &= ~single
+                    for k in range(several):
+                        inside = left & near_b[j * several + k]
+                        counts[to, k, i] += popcount(inside)
+                        counts[to, k, shells + 1 + i] += popcount(inside & near_a[k])
+                    while single != 0:  # too near the radius to tell
                         lane = points_at + lowest(single)
                         single = drop_lowest(single)
-                        _follow(points, lane, own, q, offsets, columns, wanted, i, radius, to, counts)
-                    if left == 0:
-                        break
+                        _follow(
+                            points, lane, own, q, offsets, columns, wanted, i, ends[j], np.nan, radius, to, counts
+                        )
+                if done == len(ends):
+                    continue
+                i, since = shell_at[done], ends[done - 1]
+                while left != 0:  # too few to go on with all lanes
+                    lane = lowest(left)
+                    left = drop_lowest(left)
+                    steps = int(gap[lane])
+                    known = (steps + 0.5) / inverse if steps >= 0 and inverse > 0.0 else -1.0
+                    for k in range(several):
+                        if inner[q, k] < steps <= outer[q, k]:
+                            known = np.nan
+                    lane += points_at
+                    _follow(points, lane, own, q, offsets, columns, wanted, i, since, known, radius, to, counts)

@@ -176,6 +176,67 @@ def _round_vector(vector: Any, origin: float, top: float) -> Any:
     return round_to
 
 
+@intrinsic
+def walk_i16(typing, codes, own, own_base, first, stops, inner, outer, row, few, far, near, maybe):  # type: ignore[no-untyped-def]
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        codes, own, own_base, first, stops, inner, outer, row, few, far, near, maybe = args
+        kinds = dict(
+            zip(
+                ("codes", "own", "stops", "inner", "outer", "far", "near", "maybe"),
+                (signature.args[i] for i in (0, 1, 4, 5, 6, 9, 10, 11)),
+                strict=True,
+            )
+        )
+        zero = _constant(0)
+        tile = _at(context, builder, kinds["codes"], codes, zero)
+        query = _at(context, builder, kinds["own"], own, own_base)
+        ends = context.make_array(kinds["stops"])(context, builder, stops)
+        inner_shape = context.make_array(kinds["inner"])(context, builder, inner)
+        several = builder.extract_value(inner_shape.shape, 1)
+        radii = builder.mul(row, several)
+        inner_at = _at(context, builder, kinds["inner"], inner, radii)
+        outer_at = _at(context, builder, kinds["outer"], outer, radii)
+        near_at = _at(context, builder, kinds["near"], near, zero)
+        maybe_at = _at(context, builder, kinds["maybe"], maybe, zero)
+        state = _at(context, builder, kinds["far"], far, zero)
+
+        def mask(gap: Any, limits: Any, k: Any) -> Any:
+            limit = builder.trunc(builder.load(builder.gep(limits, [k])), ir.IntType(16))
+            return builder.bitcast(builder.icmp_signed("<=", gap, _splat(builder, limit, _I16)), _I64)
+
+        def stop(j: Any, values: list[Any]) -> tuple[list[Any], Any]:
+            start, gap, _, _ = values
+            end = builder.load(builder.gep(ends.data, [j]))
+
+            def column(i: Any, inside: list[Any]) -> tuple[list[Any], Any]:
+                c = builder.add(start, i)
+                x = _load(builder, builder.gep(tile, [builder.mul(c, _constant(LANES))]), _I16)
+                apart = builder.sub(x, _splat(builder, builder.load(builder.gep(query, [c])), _I16))
+                return [_larger(builder, inside[0], _absolute(builder, apart, _I16), _I16)], _ALWAYS
+
+            gap = _loop(builder, builder.sub(end, start), [gap], column)[0]
+            place = builder.mul(j, several)
+
+            def radius(k: Any, inside: list[Any]) -> tuple[list[Any], Any]:
+                at = builder.add(place, k)
+                builder.store(mask(gap, inner_at, k), builder.gep(near_at, [at]))
+                left = mask(gap, outer_at, k)  # the last is of the largest radius
+                builder.store(left, builder.gep(maybe_at, [at]))
+                return [left], _ALWAYS
+
+            left = _loop(builder, several, [_constant(-1)], radius)[0]
+            done = builder.add(j, _constant(1))
+            return [end, gap, left, done], builder.icmp_signed(">", builder.ctpop(left), few)
+
+        start = [first, _load(builder, state, _I16), _constant(-1), zero]
+        _, gap, _, done = _loop(builder, builder.extract_value(ends.shape, 0), start, stop)
+        _store(builder, gap, state, _I16)
+        return done
+
+    whole = types.int64
+    return whole(codes, own, whole, whole, stops, inner, outer, whole, whole, far, near, maybe), emit
+
+
 def _compare_vector(vector: Any, relation: str) -> Any:
     @intrinsic
     def compare(typing, far, limit):  # type: ignore[no-untyped-def]
