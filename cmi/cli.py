@@ -60,7 +60,9 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace output fil
 @app.command()
 def run(
     data: Annotated[str, typer.Argument(help=_DATA_HELP)] = "digits",
-    method: Annotated[str, typer.Option(help="Estimator: gaussian, copula or ksg.")] = "gaussian",
+    method: Annotated[
+        str, typer.Option(help="Estimator: gaussian, copula or ksg; for t = 0 also discrete.")
+    ] = "gaussian",
     levels: Annotated[
         str, typer.Option(help="Noise levels t: start:stop:count with both ends included, or a list as 0.1,0.5.")
     ] = "0:1:11",
@@ -354,8 +356,8 @@ def _options(method: str, k: int | None, shrinkage: str | None) -> dict[str, Any
             raise ValueError(f"--k is for --method ksg, not {method}")
         options["k"] = k
     if shrinkage is not None:
-        if method == "ksg":
-            raise ValueError("--shrinkage is for --method gaussian and copula, not ksg")
+        if method in ("ksg", "discrete"):
+            raise ValueError(f"--shrinkage is for --method gaussian and copula, not {method}")
         try:
             options["shrinkage"] = float(shrinkage)
         except ValueError:

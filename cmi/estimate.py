@@ -174,16 +174,17 @@ def estimate_cmi(
     A, B, C : boolean masks of `shape`, flat integer indices, or column names
         Disjoint regions; B is the condition. B empty (``[]`` or None): plain mutual information I(A:C).
         C None (default): all the rest.
-    method : {"ksg", "gaussian", "copula"}
+    method : {"ksg", "gaussian", "copula", "discrete"}
         The estimator; see `cmi.methods.METHODS` for what each can tell. "ksg" (default) assumes nothing about
-        the form of the dependence and suits up to a handful of columns in all.
+        the form of the dependence and suits up to a handful of columns in all; "discrete" assumes nothing either
+        and is for columns of few different values.
     units : {"nats", "bits"}
         Of the output.
     seed : int
         For methods that draw random numbers; none of those above does.
     **options
         Of the method: "ksg" takes k, ties, standardize, threads; "gaussian" and "copula" shrinkage and
-        correct_bias. See `estimators`.
+        correct_bias; "discrete" correction. See `estimators`.
 
     Returns
     -------

@@ -20,6 +20,7 @@ if not hasattr(estimators, "gaussian_profile"):
     )
 
 from estimators.copula import copula_profile
+from estimators.discrete import discrete_profile
 from estimators.gaussian import fit_gaussian, gaussian_profile
 from estimators.ksg import ksg_profile, tied_share
 from estimators.profile import Profile
@@ -58,12 +59,15 @@ class Method:
         will be asked for; None: noise is sampled.
     tells : str
         One line on what it can and cannot tell, for help texts.
+    takes_noise : bool
+        Whether it can be used on samples with noise, which are continuous.
     """
 
     name: str
     profile: Callable[..., Profile]
     tells: str
     fit: Callable[..., FittedNoise] | None = None
+    takes_noise: bool = True
 
     @property
     def options(self) -> dict[str, Any]:
@@ -98,6 +102,12 @@ METHODS: dict[str, Method] = {
             "ksg",
             ksg_profile,
             "any dependence in a few dimensions; in many (a whole image) biased beyond its error bar",
+        ),
+        Method(
+            "discrete",
+            discrete_profile,
+            "any dependence between columns of few values, clean only; at least ten samples per joint state",
+            takes_noise=False,
         ),
     )
 }

@@ -82,7 +82,7 @@ def phase_scan(
     noise : str or Noise
         "interpolation" (alpha = 1 - t, sigma = t, as in the paper), "vp-linear", "vp-cosine", "ve", or a schedule.
     method : str
-        "gaussian" (default), "copula" or "ksg"; see `cmi.methods.METHODS`.
+        "gaussian" (default), "copula" or "ksg"; "discrete" for levels without noise; see `cmi.methods.METHODS`.
     center, radius, reach, channel_axis
         Of A and its shells, as in `Partition.centered`; the channel axis of a `SampleSet` is known.
     seed : int
@@ -104,8 +104,8 @@ def phase_scan(
     Raises
     ------
     TypeError, ValueError
-        As in `open_dataset`, `Partition.centered` and `estimate_cmi`; for levels outside the schedule; for a
-        scan to resume that differs in data or configuration.
+        As in `open_dataset`, `Partition.centered` and `estimate_cmi`; for levels outside the schedule, or with
+        noise if the method takes clean data only; for a scan to resume that differs in data or configuration.
     ScanInterrupted
         On Ctrl-C, with the finished levels.
     ScanFailed
@@ -131,6 +131,11 @@ def phase_scan(
     schedule = noise_schedule(noise)
     times = _levels(levels, schedule)
     chosen = find_method(method, options)
+    if not chosen.takes_noise and schedule.sigma(times).any():
+        raise ValueError(
+            f"the method {method!r} counts values, which noise makes all different: scan t = 0 only, on a schedule "
+            "without noise there, or choose another method"
+        )
     partition = Partition.centered(
         samples.shape, center=center, radius=radius, widths=widths, reach=reach, channel_axis=channel_axis
     )

@@ -5,6 +5,7 @@ They know no images, no noise schedules and no files, and never import `cmi`.  E
 """
 
 from estimators.copula import copula_profile, normal_scores
+from estimators.discrete import discrete_profile
 from estimators.gaussian import GaussianMoments, fit_gaussian, gaussian_profile
 from estimators.ksg import ksg_profile
 from estimators.profile import Profile
@@ -13,6 +14,7 @@ __all__ = [
     "GaussianMoments",
     "Profile",
     "copula_profile",
+    "discrete_profile",
     "fit_gaussian",
     "gaussian_profile",
     "ksg_profile",

@@ -455,6 +455,8 @@ def test_info(tmp_path: Path) -> None:
         ("--channel-axis takes a whole number or none, got 'many'", ["--channel-axis", "many"]),
         ("takes no key", ["--key", "x"]),
         ("--shrinkage is for --method gaussian and copula", ["--method", "ksg", "--shrinkage", "0.1"]),
+        ("--shrinkage is for --method gaussian and copula", ["--method", "discrete", "--shrinkage", "0.1"]),
+        ("'discrete' counts values, which noise makes all different", ["--method", "discrete"]),
         ("unknown shrinkage 'much'", ["--shrinkage", "much"]),
         ("ending in .nc, got 's.png'", ["--out", "s.png"]),
         ("--levels takes start:stop:count", ["--levels", "0:inf:3"]),

@@ -1,12 +1,13 @@
-"""Gaussian models with known CMI, and samples of them."""
+"""Gaussian and discrete models with known CMI, and samples of them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
-from naive import gaussian_cmi
+from naive import gaussian_cmi, parts
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
@@ -48,3 +49,49 @@ def random_gaussian(dims: int, sizes: tuple[int, ...], seed: int) -> Gaussian:
     rng = np.random.default_rng(seed)
     w = rng.standard_normal((dims, dims))
     return Gaussian(w @ w.T / dims + 0.1 * np.eye(dims), sizes)
+
+
+@dataclass(frozen=True, eq=False)
+class Discrete:
+    """All joint states (K, d), columns in the order A, S_1, ..., S_m, with their probabilities (K,)."""
+
+    states: FloatArray
+    probability: FloatArray
+    sizes: tuple[int, ...]
+
+    def sample(self, n: int, seed: int) -> FloatArray:
+        rng = np.random.default_rng(seed)
+        return self.states[rng.choice(len(self.states), n, p=self.probability)]
+
+    def cmi(self) -> FloatArray:
+        return np.array([self._cmi(cut) for cut in range(1, len(self.sizes) - 1)])
+
+    def _cmi(self, cut: int) -> float:
+        a, b, c = parts(self.states, self.sizes, cut)
+        ab, bc = np.hstack([a, b]), np.hstack([b, c])
+        return self._entropy(ab) + self._entropy(bc) - self._entropy(b) - self._entropy(self.states)
+
+    def _entropy(self, columns: FloatArray) -> float:
+        masses: dict[tuple[float, ...], float] = {}
+        for row, p in zip(map(tuple, columns.tolist()), self.probability.tolist(), strict=True):
+            masses[row] = masses.get(row, 0.0) + p
+        return -sum(p * float(np.log(p)) for p in masses.values() if p > 0.0)
+
+
+def letters(q: int, sizes: tuple[int, ...], *, stay: float, noise: float = 0.0) -> Discrete:
+    """Markov chain of q letters that keeps its letter with probability stay, a share of them seen as any letter."""
+    step = np.full((q, q), (1.0 - stay) / (q - 1)) + (stay - (1.0 - stay) / (q - 1)) * np.eye(q)
+    seen = np.full((q, q), noise / q) + (1.0 - noise) * np.eye(q)
+    states = np.array(list(product(range(q), repeat=sum(sizes))))
+    forward = seen[:, states[:, 0]].T / q
+    for column in states.T[1:]:
+        forward = (forward @ step) * seen[:, column].T
+    p = forward.sum(axis=1)
+    return Discrete(states.astype(np.float64), p / p.sum(), sizes)
+
+
+def xor(flip: float) -> Discrete:
+    """A is B xor C, but for a share of flips."""
+    states = np.array(list(product((0, 1), repeat=3)))
+    wrong = states[:, 0] != (states[:, 1] ^ states[:, 2])
+    return Discrete(states.astype(np.float64), np.where(wrong, flip, 1.0 - flip) / 4.0, (1, 1, 1))
