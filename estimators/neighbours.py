@@ -245,7 +245,7 @@ def _nearest_exact(
                 near = drop_lowest(near)
                 gap[:] = 0.0
                 widen_f64(points, tile * d * LANES, flat, q * d, d, gap)
-                found = at_most_f64(gap, _limit(gap, ks[-1], far[q], least))
+                found = at_most_f64(gap, 0, _limit(gap, ks[-1], far[q], least))
                 if place[start + q] // LANES == tile:
                     found = drop_lane(found, place[start + q] % LANES)
                 while found != 0:
@@ -301,7 +301,7 @@ def _nearest_by_bytes(
             for tile in range(home[block, 0], home[block, 1]):
                 gap[:] = 0.0
                 widen_f64(points, tile * d * LANES, flat, q * d, d, gap)
-                found = at_most_f64(gap, _limit(gap, ks[-1], far[q], least))
+                found = at_most_f64(gap, 0, _limit(gap, ks[-1], far[q], least))
                 if place[start + q] // LANES == tile:
                     found = drop_lane(found, place[start + q] % LANES)
                 while found != 0:
@@ -348,7 +348,7 @@ def _nearest_by_bytes(
             while near != 0:
                 q = block * LANES + lowest(near)
                 near = drop_lowest(near)
-                found = within_u8(codes, 0, lows, q * padded, padded, min(255, 2 * reach[q]), 1)
+                found = within_u8(codes, 0, lows, q * padded, padded, min(255, 2 * reach[q]))
                 if place[start + q] // LANES == tile:
                     found = drop_lane(found, place[start + q] % LANES)
                 if found == 0:
@@ -356,7 +356,7 @@ def _nearest_by_bytes(
                 if popcount(found) > 16:
                     gap[:] = 0.0
                     widen_f64(points, tile * d * LANES, flat, q * d, d, gap)
-                    found &= at_most_f64(gap, far[q])
+                    found &= at_most_f64(gap, 0, far[q])
                     while found != 0:
                         _insert(best, q, gap[lowest(found)], extra)
                         found = drop_lowest(found)
