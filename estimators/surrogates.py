@@ -53,8 +53,8 @@ class GaussianSurrogate:
     def of(cls, x: FloatArray, offsets: IntArray) -> GaussianSurrogate:
         """Take the covariance of x; of fewer than two samples per column, shrunk (Ledoit and Wolf 2004).
 
-        With more samples it is left as it is: shrinkage is tuned to the covariance as a whole, and where most columns
-        are independent it takes away most of what the few others share.
+        With more samples it is left as it is: shrinkage is tuned to the covariance as a whole, and where most
+        columns are independent it takes away most of what the few others share.
         """
         spread = x.std(axis=0)
         spread[spread == 0.0] = 1.0
