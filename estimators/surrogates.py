@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from scipy.linalg import cholesky, solve_triangular
@@ -54,18 +55,22 @@ class GaussianSurrogate:
         """Take the covariance of x; of fewer than two samples per column, shrunk (Ledoit and Wolf 2004).
 
         With more samples it is left as it is: shrinkage is tuned to the covariance as a whole, and where most
-        columns are independent it takes away most of what the few others share.
+        columns are independent it takes away most of what the few others share.  Only what n samples make A seem to
+        hang on each shell by chance, |S| Var(A|..S) / n of its variance on average, is taken off, and the variance
+        that is left to A is raised by n / (n - s).
         """
+        n = len(x)
+        few = n < 2 * x.shape[1]
         spread = x.std(axis=0)
         spread[spread == 0.0] = 1.0
         with one_blas_thread():
             scaled = (x - x.mean(axis=0)) / spread
-            if len(x) < 2 * x.shape[1]:
+            if few:
                 from sklearn.covariance import ledoit_wolf  # takes a second to import
 
                 correlation = ledoit_wolf(scaled)[0]
             else:
-                correlation = scaled.T @ scaled / len(x)
+                correlation = scaled.T @ scaled / n
             # columns that are functions of each other, or constant, get some variance of their own
             correlation[np.diag_indices_from(correlation)] += 1e-9
             covariance = correlation * spread[:, None] * spread[None, :]
@@ -73,6 +78,14 @@ class GaussianSurrogate:
             factor = cholesky(covariance[a:, a:], lower=True)
             weights = solve_triangular(factor, covariance[a:, :a], lower=True)
             target = covariance[:a, :a] - weights.T @ weights
+        if not few:
+            left = np.diagonal(target) + (weights**2).sum(axis=0)
+            for start, stop in pairwise(offsets[1:] - a):
+                share = (weights[start:stop] ** 2).sum(axis=0)
+                left = left - share
+                chance = (stop - start) / (n - stop) * left
+                weights[start:stop] *= np.sqrt(np.clip(1.0 - chance / np.fmax(share, 1e-300), 0.0, 1.0))
+            target = target * n / (n - len(weights))
         return cls(target, factor, weights, offsets[2:-1] - a)
 
     @property
