@@ -309,6 +309,12 @@ def test_without_compilation() -> None:
         "for ties in ('auto', 'continuous', 'mixed'):\n"
         "    got = ksg_profile(x, (1, 2, 1, 1), k=3, ties=ties).local\n"
         "    np.testing.assert_allclose(got, ksg(x, (1, 2, 1, 1), 3, ties=ties), atol=1e-12)\n"
+        "from test_neighbours import check\n"
+        "for kind in ('continuous', 'rounded', 'far from 0'):\n"
+        "    check(kind, 70, (1, 1, 1), [1, 9], every=3)\n"
+        "    check(kind, 66, (1, 2, 3, 4), [2, 5], every=3)\n"
+        "result = ksg_profile(x, (1, 2, 1, 1), k=3, n_permutations=2)\n"
+        "assert result.surrogate is not None and np.isfinite(result.null.values).all()\n"
     )
     environment = {**os.environ, "NUMBA_DISABLE_JIT": "1", "PYTHONPATH": str(ROOT / "tests")}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment, cwd=ROOT / "tests")
