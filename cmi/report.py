@@ -39,6 +39,7 @@ def with_error(value: float, error: float) -> str:
     digits = 1 - math.floor(math.log10(error))  # two digits of the error where it begins with a 1, else one
     if f"{error:.1e}"[0] != "1":
         digits -= 1
+    value = round(value, max(digits, 0)) + 0.0  # no -0
     if digits <= 0:
         return f"{value:.0f}({error:.0f})"
     scaled = f"{error:.{digits}f}"
