@@ -144,6 +144,9 @@ def draw_picture(cells: list[Cell], path: Path) -> None:
                 n, bias, spread = ([getattr(c, what) for c in line] for what in ("n", "bias", "spread"))
                 ax.errorbar(n, bias, spread, color=color, marker=marker, markersize=4, linewidth=1.2, label=method)
             ax.set_xscale("log")
+            every = sorted({c.n for c in cells})
+            ax.set_xticks(every, [f"{n:,}" for n in every])
+            ax.minorticks_off()
             ax.tick_params(labelsize=7)
             if i == 0:
                 ax.set_title(f"(A, B, C) = ({dim})", fontsize=8)
