@@ -2,10 +2,9 @@
 
 Columns stand in the order A, S_1, ..., S_m.  Counted are the points near in B_i = S_1..S_i and in A with B_i, for
 all i at once: the distance in B_i is a running maximum over the shells, and a point that has become too far is
-left.  Sets of one or two columns are counted by bisection (`rectangles`).  For the others points come in tiles.
-In few columns distances are computed as they are.  In many they are computed in steps of 16-bit integers, chosen
-anew for every 256 queries: a step is some thousandth of the radius, and the few points whose distance is within
-about a step of it are measured exactly.
+left.  Sets of one or two columns are counted by bisection (`rectangles`).  For the others points come in tiles, and
+distances are computed in steps of 16-bit integers, chosen anew for every 256 queries: a step is some thousandth of
+the radius, and the few points whose distance is within about a step of it are measured exactly.
 """
 
 from __future__ import annotations
@@ -21,9 +20,7 @@ from estimators.lanes import (
     LANES,
     MIDDLE,
     STEPS,
-    at_most_f64,
     at_most_i16,
-    below_f64,
     below_i16,
     box_within,
     drop_lane,
@@ -32,7 +29,6 @@ from estimators.lanes import (
     popcount,
     round_i16,
     walk_i16,
-    widen_f64,
     widen_i16,
 )
 from estimators.neighbours import apart, largest_value, rows_of, surround, telling_order
@@ -43,7 +39,6 @@ from estimators.threads import for_ranges
 __all__ = ["STRICT", "WITHIN", "near_counts"]
 
 STRICT, WITHIN = 0, 2  # forms of counts; one more: in A as well
-_FEW_COLUMNS = 4  # up to here exact distances are as fast as steps
 _TOGETHER = 4  # query tiles that share one rounding of the points
 _BLOCK = 8  # columns between two looks at whether any point is left
 _BOXES_HELP = 16  # columns above which an order of their own rules out no more tiles than the joint one
@@ -127,18 +122,13 @@ def _count_in_tiles(
     blocks = -(-len(queries.place) // LANES)
     flat = counts.reshape(*radius.shape, -1)
     common = (tiles.points, d, n, tiles.cuts, tiles.boxes, queries.points, queries.place, queries.row)
-    if d <= _FEW_COLUMNS:
+    rank = np.argsort(telling_order(tiles.points, d, n))
+    columns = np.concatenate([a + np.argsort(rank[a:b]) for a, b in pairwise(offsets)]).astype(np.int64)
+    largest = largest_value(tiles.points, d, n)
+    whole = whole_numbers(tiles.points)
 
-        def job(start: int, stop: int) -> None:
-            _count_exact(*common, offsets, wanted, radius, start, stop, flat)
-
-    else:
-        rank = np.argsort(telling_order(tiles.points, d, n))
-        columns = np.concatenate([a + np.argsort(rank[a:b]) for a, b in pairwise(offsets)]).astype(np.int64)
-        largest = largest_value(tiles.points, d, n)
-
-        def job(start: int, stop: int) -> None:
-            _count_by_steps(*common, offsets, wanted, radius, columns, largest, start, stop, flat)
+    def job(start: int, stop: int) -> None:
+        _count_by_steps(*common, offsets, wanted, radius, columns, largest, whole, start, stop, flat)
 
     for_ranges(job, blocks, chunk=_TOGETHER, threads=threads)
     for i in np.flatnonzero(wanted):  # so far those at the radius only
@@ -154,79 +144,19 @@ def _scatter(found: IntArray, row: IntArray, with_a: int, shell: int, counts: In
 
 
 @numba.njit(nogil=True, cache=True)
+def whole_numbers(points: FloatArray) -> bool:  # pragma: no cover
+    """Whether all points have whole coordinates."""
+    for x in points:  # noqa: SIM110 - numba compiles the loop
+        if x != np.floor(x):
+            return False
+    return True
+
+
+@numba.njit(nogil=True, cache=True)
 def _members(tile: int, n: int) -> int:  # pragma: no cover
     """Mask of the lanes that hold a point."""
     left = n - tile * LANES
     return -1 if left >= LANES else (1 << left) - 1
-
-
-@numba.njit(nogil=True, cache=True)
-def _count_exact(
-    points: FloatArray,
-    d: int,
-    n: int,
-    cuts: IntArray,
-    boxes: FloatArray,
-    qpoints: FloatArray,
-    place: IntArray,
-    row: IntArray,
-    offsets: IntArray,
-    wanted: BoolArray,
-    radius: FloatArray,
-    first: int,
-    last: int,
-    counts: IntArray,
-) -> None:  # pragma: no cover
-    """Query tiles first..last, distances as they are."""
-    tiles = -(-n // LANES)
-    shells = len(offsets) - 2
-    several = radius.shape[1]
-    walls = np.empty(2 * len(cuts))
-    own = np.empty((LANES, d))
-    flat = own.reshape(-1)
-    far = np.empty(LANES)
-    gap_a, gap = np.empty(LANES), np.empty(LANES)
-    for block in range(first, last):
-        start = block * LANES
-        members = min(LANES, len(place) - start)
-        rows_of(qpoints, d, start, start + members, own)
-        surround(qpoints, d, start, start + members, cuts, walls)
-        far[:] = np.nan  # near no box
-        farthest = 0.0
-        for q in range(members):
-            far[q] = radius[row[start + q], several - 1]
-            farthest = max(farthest, far[q])
-        for tile in range(tiles):
-            if apart(walls, boxes, tile * len(cuts) * 2) > farthest:
-                continue
-            near = box_within(qpoints, block * d * LANES, cuts, boxes, tile * len(cuts) * 2, far)
-            base = tile * d * LANES
-            while near != 0:
-                q = lowest(near)
-                near = drop_lowest(near)
-                to = row[start + q]
-                left = _members(tile, n)
-                if place[start + q] // LANES == tile:
-                    left = drop_lane(left, place[start + q] % LANES)
-                gap_a[:] = -1.0
-                widen_f64(points, base, flat, q * d, offsets[1], gap_a)
-                gap[:] = -1.0  # without columns everything is near
-                for i in range(1, shells + 1):
-                    columns = offsets[i + 1] - offsets[i]
-                    widen_f64(points, base + offsets[i] * LANES, flat, q * d + offsets[i], columns, gap)
-                    left &= at_most_f64(gap, 0, far[q])
-                    if left == 0:
-                        break
-                    if not wanted[i]:
-                        continue
-                    for k in range(several):
-                        r = radius[to, k]
-                        within, strict = left & at_most_f64(gap, 0, r), left & below_f64(gap, 0, r)
-                        within_a, strict_a = within & at_most_f64(gap_a, 0, r), strict & below_f64(gap_a, 0, r)
-                        counts[to, k, i] += popcount(strict)
-                        counts[to, k, shells + 1 + i] += popcount(strict_a)
-                        counts[to, k, 2 * (shells + 1) + i] += popcount(within) - popcount(strict)
-                        counts[to, k, 3 * (shells + 1) + i] += popcount(within_a) - popcount(strict_a)
 
 
 @numba.njit(nogil=True, cache=True)
@@ -307,11 +237,15 @@ def _count_by_steps(
     radius: FloatArray,
     columns: IntArray,
     largest: float,
+    whole: bool,
     first: int,
     last: int,
     counts: IntArray,
 ) -> None:  # pragma: no cover
-    """Query tiles first..last, distances in 16-bit steps, those near the radius exactly."""
+    """Query tiles first..last, distances in 16-bit steps, those near the radius exactly.
+
+    Steps of whole numbers (`whole`) can be 1 where they span few of them: then they are the distances.
+    """
     tiles = -(-n // LANES)
     shells = len(offsets) - 2
     several = radius.shape[1]
@@ -339,6 +273,9 @@ def _count_by_steps(
     inverse = (STEPS - 100.0) / span if span > 0.0 else 0.0
     if not inverse < 1e300:
         inverse = 0.0
+    exact = whole and span < STEPS and largest < 1e9
+    if exact:
+        inverse = 1.0
     # rounding errors of positions, in steps: (x - base) inverse
     error = 4e-16 * (largest + farthest) * inverse + 1e-9
     code = np.empty((asked, d), dtype=np.int16)
@@ -353,6 +290,8 @@ def _count_by_steps(
             steps = radius[row[start + q], k] * inverse
             inner[q, k] = int(max(steps * (1.0 - 1e-9) - 2.0 * error, 0.0))
             outer[q, k] = int(min(steps * (1.0 + 1e-9) + 1.0 + 2.0 * error, STEPS))
+            if exact:
+                inner[q, k] = outer[q, k] = int(steps)
     codes = np.empty(d * LANES, dtype=np.int16)
     gap_a = np.empty(LANES, dtype=np.uint16)
     ends, shell_at = _stops(offsets, wanted)
@@ -402,6 +341,17 @@ def _count_by_steps(
                         for k in range(several):
                             near_a[k] = below_i16(gap_a, 0, inner[q, k])
                             unsure_a |= at_most_i16(gap_a, 0, outer[q, k]) & ~near_a[k]
+                    if exact:
+                        for k in range(several):
+                            within = left & at_most_i16(gaps, j * LANES, outer[q, k])
+                            strict = left & below_i16(gaps, j * LANES, inner[q, k])
+                            strict_a = strict & near_a[k]
+                            within_a = within & at_most_i16(gap_a, 0, outer[q, k])
+                            counts[to, k, i] += popcount(strict)
+                            counts[to, k, shells + 1 + i] += popcount(strict_a)
+                            counts[to, k, 2 * (shells + 1) + i] += popcount(within) - popcount(strict)
+                            counts[to, k, 3 * (shells + 1) + i] += popcount(within_a) - popcount(strict_a)
+                        continue
                     single = unsure_a | (maybe[j] & ~sure[j])
                     for k in range(most):
                         near_b[k] = below_i16(gaps, j * LANES, inner[q, k])

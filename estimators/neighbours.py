@@ -21,6 +21,7 @@ from estimators.lanes import (
     ORIGIN,
     TOP,
     at_most_f64,
+    below_f64,
     box_within,
     drop_lane,
     drop_lowest,
@@ -36,7 +37,7 @@ from estimators.threads import for_ranges
 
 __all__ = ["apart", "kth_distances", "largest_value", "nearest_others", "rows_of", "surround", "telling_order"]
 
-_FEW_COLUMNS = 5  # up to here exact distances are as fast as bytes
+_FEW_COLUMNS = 10  # up to here boxes rule out enough for exact distances to be as fast as bytes
 _TOGETHER = 4  # query tiles that share one rounding of the points
 _PAIRS = 4096
 
@@ -163,6 +164,28 @@ def _insert(
 
 
 @numba.njit(nogil=True, cache=True)
+def _take(
+    best: FloatArray,
+    who: IntArray,
+    q: int,
+    gap: FloatArray,
+    candidates: int,
+    limit: float,
+    tile: int,
+    extra: IntArray,
+) -> None:  # pragma: no cover
+    """Take in the candidates among 64 points; `limit` cuts off none that is a neighbour."""
+    last = best.shape[1] - 1
+    far = best[q, last]
+    found = candidates & (below_f64(gap, 0, far) if limit >= far else at_most_f64(gap, 0, limit))
+    while found != 0:
+        _insert(best, who, q, gap[lowest(found)], tile * LANES + lowest(found), extra)
+        found = drop_lowest(found)
+    if best[q, last] == far < np.inf:  # of many at the same distance it is enough to know how many
+        extra[q] += popcount(candidates & at_most_f64(gap, 0, far) & ~below_f64(gap, 0, far))
+
+
+@numba.njit(nogil=True, cache=True)
 def _limit(gap: FloatArray, k: int, far: float, least: FloatArray) -> float:  # pragma: no cover
     """Upper bound of the k-th smallest distance to others: where none is known, from 64 (one may be to itself)."""
     if far < np.inf or k > 7:
@@ -279,12 +302,11 @@ def _nearest_exact(
                 near = drop_lowest(near)
                 gap[:] = 0.0
                 widen_f64(points, tile * d * LANES, flat, q * d, d, gap)
-                found = at_most_f64(gap, 0, _limit(gap, ks[-1], far[q], least))
+                candidates = -1
                 if place[start + q] // LANES == tile:
-                    found = drop_lane(found, place[start + q] % LANES)
-                while found != 0:
-                    _insert(best, who, q, gap[lowest(found)], tile * LANES + lowest(found), extra)
-                    found = drop_lowest(found)
+                    candidates = drop_lane(candidates, place[start + q] % LANES)
+                limit = _limit(gap, ks[-1], far[q], least)
+                _take(best, who, q, gap, candidates, limit, tile, extra)
                 far[q] = best[q, -1]
             farthest = far[:members].max()
         for q in range(members):
@@ -337,12 +359,11 @@ def _nearest_by_bytes(
             for tile in range(home[block, 0], home[block, 1]):
                 gap[:] = 0.0
                 widen_f64(points, tile * d * LANES, flat, q * d, d, gap)
-                found = at_most_f64(gap, 0, _limit(gap, ks[-1], far[q], least))
+                candidates = -1
                 if place[start + q] // LANES == tile:
-                    found = drop_lane(found, place[start + q] % LANES)
-                while found != 0:
-                    _insert(best, who, q, gap[lowest(found)], tile * LANES + lowest(found), extra)
-                    found = drop_lowest(found)
+                    candidates = drop_lane(candidates, place[start + q] % LANES)
+                limit = _limit(gap, ks[-1], far[q], least)
+                _take(best, who, q, gap, candidates, limit, tile, extra)
                 far[q] = best[q, -1]
     codes = np.zeros(padded * LANES, dtype=np.uint8)
     code = np.zeros((asked, padded), dtype=np.uint8)
@@ -392,10 +413,7 @@ def _nearest_by_bytes(
                 if popcount(found) > 16:
                     gap[:] = 0.0
                     widen_f64(points, tile * d * LANES, flat, q * d, d, gap)
-                    found &= at_most_f64(gap, 0, far[q])
-                    while found != 0:
-                        _insert(best, who, q, gap[lowest(found)], tile * LANES + lowest(found), extra)
-                        found = drop_lowest(found)
+                    _take(best, who, q, gap, found, far[q], tile, extra)
                 else:
                     while found != 0:
                         place_found = tile * LANES + lowest(found)

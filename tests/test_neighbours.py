@@ -17,7 +17,18 @@ from estimators.rectangles import count_near
 
 FloatArray = NDArray[np.float64]
 
-KINDS = ("continuous", "rounded", "zeros", "heavy tails", "far from 0", "tiny", "huge", "mixed units", "two clouds")
+KINDS = (
+    "continuous",
+    "rounded",
+    "bits",
+    "zeros",
+    "heavy tails",
+    "far from 0",
+    "tiny",
+    "huge",
+    "mixed units",
+    "two clouds",
+)
 
 
 def draw(kind: str, n: int, d: int, seed: int = 0) -> FloatArray:
@@ -26,6 +37,8 @@ def draw(kind: str, n: int, d: int, seed: int = 0) -> FloatArray:
     match kind:
         case "rounded":
             return np.round(x)
+        case "bits":
+            return np.asarray(rng.integers(0, 2, (n, d)), dtype=np.float64)
         case "zeros":
             return np.maximum(x - 0.8, 0.0)
         case "heavy tails":
