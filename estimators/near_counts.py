@@ -273,9 +273,10 @@ def _count_by_steps(
     inverse = (STEPS - 100.0) / span if span > 0.0 else 0.0
     if not inverse < 1e300:
         inverse = 0.0
-    exact = whole and span < STEPS and largest < 1e9
+    exact = whole and span + 2.0 < STEPS and largest < 1e9
     if exact:
         inverse = 1.0
+        base -= 1.0  # what is moved to the ends stays too far
     # rounding errors of positions, in steps: (x - base) inverse
     error = 4e-16 * (largest + farthest) * inverse + 1e-9
     code = np.empty((asked, d), dtype=np.int16)
