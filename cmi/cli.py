@@ -102,6 +102,13 @@ def run(
     k: Annotated[
         int | None, typer.Option("--k", help="Neighbours, for ksg.  [default: 5]", show_default=False)
     ] = None,
+    features: Annotated[
+        str | None,
+        typer.Option(
+            help="Few numbers in place of the pixels, for ksg on whole images: regression or pca.",
+            show_default=False,
+        ),
+    ] = None,
     shrinkage: Annotated[
         str | None,
         typer.Option(
@@ -158,7 +165,7 @@ def run(
                 reach=reach,
                 seed=seed,
                 resume=earlier,
-                **_options(method, k, shrinkage),
+                **_options(method, k, shrinkage, features),
             )
         except ScanInterrupted as interrupt:
             _keep(interrupt.partial, out, "Interrupted")
@@ -348,13 +355,17 @@ def _check_targets(out: Path | None, plot: Path | None, resume: Path | None, *, 
             raise ValueError("--plot would replace the scan to resume: name another file")
 
 
-def _options(method: str, k: int | None, shrinkage: str | None) -> dict[str, Any]:
+def _options(method: str, k: int | None, shrinkage: str | None, features: str | None) -> dict[str, Any]:
     """Options of the method that were given; those of another method are an error."""
     options: dict[str, Any] = {}
     if k is not None:
         if method != "ksg":
             raise ValueError(f"--k is for --method ksg, not {method}")
         options["k"] = k
+    if features is not None:
+        if method != "ksg":
+            raise ValueError(f"--features is for --method ksg, not {method}")
+        options["features"] = features
     if shrinkage is not None:
         if method in ("ksg", "discrete"):
             raise ValueError(f"--shrinkage is for --method gaussian and copula, not {method}")

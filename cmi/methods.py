@@ -101,7 +101,7 @@ METHODS: dict[str, Method] = {
         Method(
             "ksg",
             ksg_profile,
-            "any dependence in a few dimensions; in many (a whole image) biased beyond its error bar",
+            "any dependence in a few dimensions; in many (a whole image) through --features regression",
         ),
         Method(
             "discrete",

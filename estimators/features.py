@@ -15,21 +15,23 @@ Predictions are *cross-fitted* (Chernozhukov et al. 2018, The Econometrics Journ
 into K folds at random, and what is predicted for a sample comes from models that have seen no A of its fold, not
 even in choosing a penalty or in weighting other models.  Ridge regressions do all of it, in two levels:
 
-1. For every buffer, and for everything but A: one on the columns themselves, and one on a Gaussian kernel of them
-   (Nystroem, scikit-learn) as wide as the mean distance.
-2. For every buffer: one that weighs the predictions of level 1 from *it and all narrower buffers*, so that a wider
-   region starts from what the narrower ones knew; then one on a Gaussian kernel of that and of the narrowest
-   kernel predictions, which can bend it; and one more on the same kernel for the absolute errors.
+1. For every buffer, and for everything but A, regressions of A and of its square: on the columns themselves, and on
+   a Gaussian kernel of them (Nystroem, scikit-learn) as wide as the mean distance.
+2. For every buffer, regressions of A and of the absolute error on the predictions of level 1 from *it and all
+   narrower buffers*, so that a wider region starts from what the narrower ones knew; then both again on a Gaussian
+   kernel of the two results and the narrowest kernel predictions, which can bend them.
 
 A ridge regression needs sums over samples only.  They are kept by fold, so that leaving out one fold, or two
 (to have errors inside that no model saw, for level 2 and for the penalties), is a sum over the others: all
-K (K + 1) / 2 models of a region cost little more than one.  The largest matrix is (n, 500).
+K (K + 1) / 2 models of a region cost little more than one.  The largest matrix beside
+the data is (n, 1000), one per thread.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations, pairwise
 from typing import Literal
 
@@ -38,7 +40,7 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve, eigh
 from sklearn.kernel_approximation import Nystroem
 
-from estimators.profile import FloatArray, IntArray, check_layout, whole_at_least
+from estimators.profile import FloatArray, IntArray, check_layout, constant_columns, whole_at_least
 from estimators.threads import for_ranges, one_blas_thread
 
 __all__ = ["Compressed", "FeatureFunction", "Features", "compress"]
@@ -47,7 +49,8 @@ FeatureFunction = Callable[[FloatArray, str], FloatArray]
 Features = Literal["regression", "pca"] | FeatureFunction | None
 
 _FOLDS, _LANDMARKS, _BENDS = 2, 3, 4  # spawn keys: of the folds, and of the kernels of both levels
-_KERNEL = 500  # landmarks of level 1; 1,000 gained 0.001 of R^2 on MNIST at four times the cost
+_KERNEL = 1000  # most landmarks of level 1, for time and memory: from 40,000 samples
+_GROWTH = 5.0  # landmarks per root of n below: more samples can tell finer shapes, at a cost of n landmarks^2
 _BEND = 150  # landmarks of level 2, whose inputs are two or three
 _PENALTIES = np.array([1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0])  # in units of the mean variance of the columns
 _COMPONENTS = 2  # of the principal components of B and of C: with A five columns, as for regression with one target
@@ -203,92 +206,102 @@ def _components(x: NDArray[np.floating], offsets: IntArray) -> list[Compressed]:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Sums:
-    """Sums over the samples of every fold: what ridge regressions without some of the folds need."""
+class _Design:
+    """Predictors (n, columns), and of every fold the count, the sums and the products: (K,), (K, c), (K, c, c)."""
 
+    values: FloatArray
+    folds: list[slice]
     count: FloatArray
     first: FloatArray
-    target: FloatArray
     second: FloatArray
-    mixed: FloatArray
 
     @classmethod
-    def of(cls, design: FloatArray, target: FloatArray, folds: list[slice]) -> _Sums:
-        parts = [(design[rows], target[rows]) for rows in folds]
+    def of(cls, values: FloatArray, folds: list[slice]) -> _Design:
+        parts = [values[rows] for rows in folds]
+        count = np.array([len(part) for part in parts], dtype=np.float64)
         return cls(
-            np.array([len(d) for d, _ in parts], dtype=np.float64),
-            np.array([d.sum(axis=0) for d, _ in parts]),
-            np.array([t.sum(axis=0) for _, t in parts]),
-            np.array([d.T @ d for d, _ in parts]),
-            np.array([d.T @ t for d, t in parts]),
+            values,
+            folds,
+            count,
+            np.array([part.sum(axis=0) for part in parts]),
+            np.array([part.T @ part for part in parts]),
         )
 
-    def retargeted(self, design: FloatArray, target: FloatArray, folds: list[slice]) -> _Sums:
-        """The same design with another target."""
-        return replace(
-            self,
-            target=np.array([target[rows].sum(axis=0) for rows in folds]),
-            mixed=np.array([design[rows].T @ target[rows] for rows in folds]),
-        )
+    def along(self, target: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Sums (K, targets) of the targets and (K, columns, targets) of their products with the predictors."""
+        parts = [(self.values[rows], target[rows]) for rows in self.folds]
+        return np.array([t.sum(axis=0) for _, t in parts]), np.array([v.T @ t for v, t in parts])
 
-    def solve(self, left_out: Sequence[int], columns: int, penalties: FloatArray) -> FloatArray:
-        """Weights (columns, targets, penalties) on the first columns, from the other folds."""
+    def solve(
+        self,
+        target: FloatArray,
+        mixed: FloatArray,
+        left_out: Sequence[int],
+        columns: int,
+        penalties: FloatArray,
+    ) -> FloatArray:
+        """Weights (columns, targets, penalties) of the first columns, from the other folds."""
         kept = np.setdiff1d(np.arange(len(self.count)), left_out)
         count = self.count[kept].sum()
-        mean, target = (part[kept].sum(axis=0) / count for part in (self.first[:, :columns], self.target))
+        mean, level = self.first[kept, :columns].sum(axis=0) / count, target[kept].sum(axis=0) / count
         matrix = self.second[kept, :columns, :columns].sum(axis=0) / count - np.outer(mean, mean)
-        right = self.mixed[kept, :columns].sum(axis=0) / count - np.outer(mean, target)
+        right = mixed[kept, :columns].sum(axis=0) / count - np.outer(mean, level)
         weights = np.zeros((*right.shape, len(penalties)))
-        level = float(np.trace(matrix)) / max(columns, 1)
-        if level > 0.0:
+        scale = float(np.trace(matrix)) / max(columns, 1)
+        if scale > 0.0:
             diagonal = np.diag_indices(columns)
             bare = matrix[diagonal]
             for i, penalty in enumerate(penalties):
-                matrix[diagonal] = bare + penalty * level
+                matrix[diagonal] = bare + penalty * scale
                 factor = cho_factor(matrix, lower=True, check_finite=False)
                 weights[:, :, i] = cho_solve(factor, right, check_finite=False)
         return weights
 
 
-def _cross_fit(
-    designs: Sequence[FloatArray], targets: FloatArray, sums: Sequence[_Sums], folds: list[slice], columns: int
-) -> FloatArray:
+def _cross_fit(designs: Sequence[_Design], targets: FloatArray, columns: int | None = None) -> FloatArray:
     """Ridge predictions (K, n, targets) in every view from the first columns; errors inside choose penalties.
 
-    `designs` and `sums` hold one item per view, or one that serves all; `targets` is (K, n, targets).
+    `designs` holds one item per view, or one that serves all; `targets` is (K, n, targets).
     """
-    shared = len(sums) == 1
+    folds = designs[0].folds
+    views = range(len(folds))
+    by_view = [designs[view % len(designs)] for view in views]
+    columns = by_view[0].values.shape[1] if columns is None else columns
+    sums = [design.along(target) for design, target in zip(by_view, targets, strict=True)]
     result = np.empty(targets.shape)
     inner: dict[tuple[int, int], FloatArray] = {}
-    errors = np.zeros((len(folds), len(_PENALTIES)))
+    errors = np.zeros((len(folds), targets.shape[2], len(_PENALTIES)))
 
     def predict(view: int, fold: int, weights: FloatArray) -> FloatArray:
-        design = designs[0 if shared else view][folds[fold], :columns]
-        found = np.tensordot(design, weights, axes=1)
+        found = np.tensordot(by_view[view].values[folds[fold], :columns], weights, axes=1)
         return np.asarray(found - found.mean(axis=0))
 
-    for one, other in combinations(range(len(folds)), 2):
-        weights = sums[0 if shared else one].solve((one, other), columns, _PENALTIES)
-        inner[one, other] = predict(one, other, weights)
-        if not shared:
-            weights = sums[other].solve((one, other), columns, _PENALTIES)
-        inner[other, one] = predict(other, one, weights)
-    for (view, fold), found in inner.items():
-        target = targets[view, folds[fold]]
-        errors[view] += (((target - target.mean(axis=0))[:, :, None] - found) ** 2).sum(axis=(0, 1))
-    best = errors.argmin(axis=1)
-    for view, own in enumerate(folds):
-        chosen = _PENALTIES[best[view] : best[view] + 1]
-        weights = sums[0 if shared else view].solve((view,), columns, chosen)
-        result[view, own] = predict(view, view, weights)[:, :, 0]
+    for pair in combinations(views, 2):
+        if len(designs) == 1:  # one factor for the targets of both views
+            target, mixed = (np.concatenate([sums[view][part] for view in pair], axis=-1) for part in (0, 1))
+            weights = designs[0].solve(target, mixed, pair, columns, _PENALTIES)
+            both = list(np.split(weights, 2, axis=1))
+        else:
+            both = [by_view[view].solve(*sums[view], pair, columns, _PENALTIES) for view in pair]
+        for view, fold, weights in zip(pair, pair[::-1], both, strict=True):
+            found = inner[view, fold] = predict(view, fold, weights)
+            target = targets[view, folds[fold]]
+            errors[view] += (((target - target.mean(axis=0))[:, :, None] - found) ** 2).sum(axis=0)
+    best = errors.argmin(axis=2)[:, :, None]
+    for view in views:
+        chosen = np.unique(best[view])
+        weights = by_view[view].solve(*sums[view], (view,), columns, _PENALTIES[chosen])
+        places = np.searchsorted(chosen, best[view])[None]
         for fold, rows in enumerate(folds):
-            if fold != view:
-                result[view, rows] = inner[view, fold][:, :, best[view]]
+            found, place = (
+                (predict(view, view, weights), places) if fold == view else (inner[view, fold], best[view][None])
+            )
+            result[view, rows] = np.take_along_axis(found, place, axis=2)[:, :, 0]
     return result
 
 
 def _kernel(values: FloatArray, landmarks: IntArray) -> FloatArray:
-    """Nystroem features (n, landmarks) of a Gaussian kernel as wide as the mean distance; 0 of constants."""
+    """Nystroem features (n, landmarks) of a Gaussian kernel; 0 of constants."""
     result = np.zeros((len(values), len(landmarks)))
     total = float(values.var(axis=0).sum())
     if total > 0.0:
@@ -304,7 +317,10 @@ def _regression(
     x: NDArray[np.floating], offsets: IntArray, n_folds: int, seed: int, threads: int | None
 ) -> tuple[list[Compressed], tuple[str, ...]]:
     n = len(x)
+    kept = ~constant_columns(x)
+    kept[: offsets[1]] = True
     order = _generator(seed, _FOLDS).permutation(n)
+    x, offsets = x[:, kept], np.concatenate([[0], np.cumsum(kept)])[offsets]
     ends = [n * k // n_folds for k in range(n_folds + 1)]
     folds = [slice(i, j) for i, j in pairwise(ends)]
     # Centred, so that sums of squares lose no digits: one mean for all folds tells none of them anything.
@@ -317,10 +333,10 @@ def _regression(
     def second_level(start: int, stop: int) -> None:
         for job in range(start, stop):
             r, column = divmod(job, a.shape[1])
-            one = slice(column, column + 1)
-            narrower = np.concatenate([p[:, :, one] for p in (*linear[: r + 1], *kernels[: r + 1])], axis=2)
-            nearest = [p[:, :, one] for p in kernels[: min(r, 2)]]
-            mean[r, :, column], spread[r, :, column] = _stacked(a[:, one], narrower, nearest, folds, seed)
+            both = [column, column + a.shape[1]]  # its mean and its square
+            narrower = np.concatenate([p[:, :, both] for p in (*linear[: r + 1], *kernels[: r + 1])], axis=2)
+            nearest = [p[:, :, [column]] for p in kernels[: min(r, 2)]]
+            mean[r, :, column], spread[r, :, column] = _stacked(a[:, [column]], narrower, nearest, folds, seed)
 
     for_ranges(second_level, len(regions) * a.shape[1], chunk=1, threads=threads)
     total = a.var(axis=0).sum()
@@ -372,21 +388,33 @@ def _note(r2: FloatArray, offsets: IntArray, n_folds: int) -> str:
 def _first_level(
     a: FloatArray, shells: FloatArray, regions: list[int], folds: list[slice], seed: int, threads: int | None
 ) -> tuple[list[FloatArray], list[FloatArray]]:
-    """Predictions (K, n, |A|) from the columns of every region, and from a kernel of them."""
-    targets = np.broadcast_to(a, (len(folds), *a.shape))
-    landmarks = _generator(seed, _LANDMARKS).choice(len(a), size=min(_KERNEL, len(a) // 2), replace=False)
-    sums = _Sums.of(shells, a, folds)
+    """Predictions (K, n, 2 |A|) of A and its square from the columns of every region, and from a kernel of them."""
+    centred = _centred_views(np.broadcast_to(a, (len(folds), *a.shape)), folds)
+    # as a number of the A that the view has seen: the weight of a square beside its root depends on the unit
+    unit = np.sqrt([np.delete(view, rows, axis=0).var(axis=0) for view, rows in zip(centred, folds, strict=True)])
+    centred /= np.where(unit > 0.0, unit, 1.0)[:, None, :]
+    targets = np.concatenate([centred, centred**2], axis=2)
+    count = min(_KERNEL, int(_GROWTH * math.sqrt(len(a))), len(a) // 2)
+    landmarks = _generator(seed, _LANDMARKS).choice(len(a), size=count, replace=False)
+    columns = _Design.of(shells, folds)
     linear: list[FloatArray] = [np.empty(0)] * len(regions)
     kernels: list[FloatArray] = [np.empty(0)] * len(regions)
 
     def fit(start: int, stop: int) -> None:
         for r in range(start, stop):
-            linear[r] = _cross_fit([shells], targets, [sums], folds, regions[r])
-            design = _kernel(shells[:, : regions[r]], landmarks)
-            kernels[r] = _cross_fit([design], targets, [_Sums.of(design, a, folds)], folds, design.shape[1])
+            linear[r] = _cross_fit([columns], targets, regions[r])
+            kernels[r] = _cross_fit([_Design.of(_kernel(shells[:, : regions[r]], landmarks), folds)], targets)
 
     for_ranges(fit, len(regions), chunk=1, threads=threads)
     return linear, kernels
+
+
+def _centred_views(views: FloatArray, folds: list[slice]) -> FloatArray:
+    """Every view (n, ...) of (K, n, ...) less its mean over the folds that it has seen."""
+    result = views.copy()
+    for view, rows in zip(result, folds, strict=True):
+        view -= (view.sum(axis=0) - view[rows].sum(axis=0)) / (len(view) - (rows.stop - rows.start))
+    return result
 
 
 def _stacked(
@@ -394,22 +422,21 @@ def _stacked(
 ) -> tuple[FloatArray, FloatArray]:
     """Mean and spread (n,) of one column of A from the predictions of level 1, each (K, n, predictors)."""
     targets = np.broadcast_to(a, (len(folds), *a.shape))
-    sums = [_Sums.of(d, a, folds) for d in narrower]
-    stack = _cross_fit(list(narrower), targets, sums, folds, narrower.shape[2])
+    designs = [_Design.of(view, folds) for view in narrower]
+    stack = _cross_fit(designs, targets)
+    rough = _cross_fit(designs, np.abs(_centred_views(targets - stack, folds)))
     landmarks = _generator(seed, _BENDS).choice(len(a), size=min(_BEND, len(a) // 4), replace=False)
     designs = []
-    for view in np.concatenate([stack, *nearest], axis=2):
+    for view in np.concatenate([stack, rough, *nearest], axis=2):
         deviation = view.std(axis=0)
         scaled = view / np.where(deviation > 0.0, deviation, 1.0)
-        designs.append(np.concatenate([scaled, _kernel(scaled, landmarks)], axis=1))
-    columns = designs[0].shape[1]
-    sums = [_Sums.of(d, a, folds) for d in designs]
-    means = _cross_fit(designs, targets, sums, folds, columns)
-    errors = np.abs(targets - means)
-    sums = [s.retargeted(d, e, folds) for s, d, e in zip(sums, designs, errors, strict=True)]
-    spreads = _cross_fit(designs, errors, sums, folds, columns)
-    mean, error, spread = (
-        np.concatenate([part[k, rows, 0] for k, rows in enumerate(folds)]) for part in (means, errors, spreads)
-    )
-    level = float(error.mean()) or 1.0
-    return mean, np.maximum(level + spread, _FLOOR * level)
+        designs.append(_Design.of(np.concatenate([scaled, _kernel(scaled, landmarks)], axis=1), folds))
+    means = _cross_fit(designs, targets)
+    errors = np.abs(_centred_views(targets - means, folds))
+    spreads = _cross_fit(designs, errors)
+    mean, spread = np.empty((2, len(a)))
+    for view, rows in enumerate(folds):
+        seen = np.delete(errors[view, :, 0], np.arange(rows.start, rows.stop)).mean()
+        mean[rows] = means[view, rows, 0]
+        spread[rows] = np.maximum(seen + spreads[view, rows, 0], _FLOOR * seen) if seen > 0.0 else 1.0
+    return mean, spread

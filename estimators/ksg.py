@@ -111,11 +111,11 @@ def ksg_profile(
         Average over that many samples drawn at random, each compared with all n, in a fraction queries / n of
         the time; default: all. The bias stays that of n samples, and the standard error says what it costs.
     features : {None, "regression", "pca"} or callable
-        What stands for the columns, in many of which the estimate collapses; None (default): the columns themselves.
-        "regression": cross-fitted predictions of A, mean and spread, from B and from B and C (`estimators.features`),
-        five columns for one of A. What the regressions miss of C lowers the CMI; what they miss of B can raise it, as
-        C may have seen it, or lower it. Choose k = 20: the columns for C hardly depend on those for B, so that more
-        neighbours cost little bias and halve the error.
+        What stands for the columns, in many of which the estimate collapses; None (default): they themselves.
+        "regression": cross-fitted predictions of A, mean and spread, from B and from B and C, five columns for one
+        of A (`estimators.features`). What the regressions miss of C lowers the CMI; what they miss of B can raise
+        it, as C may have seen it, or lower it. Choose k = 20: the columns for C hardly depend on those for B, so
+        that more neighbours cost little bias and halve the error.
         "pca": A beside the two leading principal components of B and of C, blind to what varies little. A function:
         ``features(values, name)`` returns (n, f) numbers for the (n, columns) values of region "A", "B" or "C", the
         same for the same. Compressing A and C alone can only lower the CMI (data processing); B, either.

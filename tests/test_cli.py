@@ -468,6 +468,8 @@ def test_info(tmp_path: Path) -> None:
         ("seed must be at least 0", ["--seed=-1"]),
         ("--k is for --method ksg, not gaussian", ["--k", "3"]),
         ("k must be at least 1, got 0", ["--method", "ksg", "--k", "0"]),
+        ("--features is for --method ksg, not gaussian", ["--features", "pca"]),
+        ('features must be "regression", "pca" or a function', ["--method", "ksg", "--features", "mean"]),
         ("5 neighbours need at least 7 samples, got 6", ["--method", "ksg", "--limit", "6"]),
         ("there is no scan file", ["--resume", "none.nc"]),
         ("the folder 'no' for s.nc does not exist: make it first", ["--out", "no/s.nc"]),
