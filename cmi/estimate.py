@@ -183,8 +183,8 @@ def estimate_cmi(
     seed : int
         For methods that draw random numbers; none of those above does.
     **options
-        Of the method: "ksg" takes k, ties, standardize, features, folds, threads; "gaussian" and "copula" shrinkage and
-        correct_bias; "discrete" correction. See `estimators`.
+        Of the method: "ksg" takes k, ties, standardize, features, folds, threads; "gaussian" and "copula" shrinkage
+        and correct_bias; "discrete" correction. See `estimators`.
 
     Returns
     -------

@@ -317,6 +317,7 @@ def _regression(
     x: NDArray[np.floating], offsets: IntArray, n_folds: int, seed: int, threads: int | None
 ) -> tuple[list[Compressed], tuple[str, ...]]:
     n = len(x)
+    columns = _raw(offsets)
     kept = ~constant_columns(x)
     kept[: offsets[1]] = True
     order = _generator(seed, _FOLDS).permutation(n)
@@ -350,7 +351,7 @@ def _regression(
             known[rows] = _standardized(known[rows])
             more[rows] = _standardized(more[rows] - _explained(more[rows], known[rows]))
         cuts.append(_pack(((a - mean[r]) / spread[r])[back], known[back], more[back]))
-    return cuts, (_note(r2, offsets, n_folds),)
+    return cuts, _notes(r2, columns, n_folds)
 
 
 def _standardized(columns: FloatArray) -> FloatArray:
@@ -376,12 +377,12 @@ def _scaled(values: FloatArray) -> FloatArray:
     return values / largest if largest > 0.0 else values
 
 
-def _note(r2: FloatArray, offsets: IntArray, n_folds: int) -> str:
+def _notes(r2: FloatArray, shells: str, n_folds: int) -> tuple[str, ...]:
     low, high = f"{r2[:-1].min():.3f}", f"{r2[:-1].max():.3f}"
     return (
-        f"features: regressions of A in place of {_raw(offsets)}, cross-fitted in {n_folds} folds, out-of-sample "
-        f"R^2 {low if low == high else f'{low} to {high}'} from B and {r2[-1]:.3f} from B and C: what they miss of "
-        "C lowers the CMI, what they miss of B can raise it"
+        f"features: regressions of A in place of {shells}, cross-fitted in {n_folds} folds; what they miss of C "
+        "lowers the CMI, what they miss of B can raise it",
+        f"out-of-sample R^2 of A {low if low == high else f'{low} to {high}'} from B, {r2[-1]:.3f} from B and C",
     )
 
 

@@ -111,7 +111,7 @@ def test_errors_of_the_process(tmp_path: Path) -> None:
     assert program().returncode == 2
 
 
-@pytest.mark.parametrize("method", ["gaussian", "ksg"])
+@pytest.mark.parametrize("method", ["gaussian", "ksg", "ksg --features regression"])
 def test_one_or_two_workers_write_the_same_file(method: str, tmp_path: Path) -> None:
     for workers in ("1", "2"):
         done = program(
@@ -119,7 +119,7 @@ def test_one_or_two_workers_write_the_same_file(method: str, tmp_path: Path) -> 
             "digits",
             *FAST,
             "--method",
-            method,
+            *method.split(),
             "--workers",
             workers,
             "--out",
@@ -258,6 +258,7 @@ def test_run_options() -> None:
     assert c["data"]["total"] == 1797
     assert c["method"] == "ksg"
     assert c["options"]["k"] == 3
+    assert c["options"]["features"] is None
     assert "cropped 1:,:" in result.stdout
     assert "where the CMI is 0" not in result.stdout  # t = 1 was not scanned, and that is said
     assert "add t = 1" in result.stdout.replace("\n", " ")
