@@ -9,7 +9,8 @@ The first is exact where m_B and s_B are all that B tells about A, and m_BC and 
 data; two states seen through noise).  The second always is: given m_B and s_B either side follows from the other.
 It takes out what A and C share through B, which a neighbourhood of finite size would see otherwise: without it the
 estimate was up to 0.03 nats too low on 10,000 images of MNIST.  For the same reason the columns for C are taken as
-deviations from their linear regression on m_B and s_B.
+deviations from their linear regression on m_B and s_B.  A column of A with repeated values stays as it is: its
+residuals would hide them, and clean MNIST, where most are 0, then read 0.05 nats at r = 12 in place of 0.003.
 
 Predictions are *cross-fitted* (Chernozhukov et al. 2018, The Econometrics Journal 21, C1): the samples are split
 into K folds at random, and what is predicted for a sample comes from models that have seen no A of its fold, not
@@ -23,8 +24,8 @@ even in choosing a penalty or in weighting other models.  Ridge regressions do a
 
 A ridge regression needs sums over samples only.  They are kept by fold, so that leaving out one fold, or two
 (to have errors inside that no model saw, for level 2 and for the penalties), is a sum over the others: all
-K (K + 1) / 2 models of a region cost little more than one.  The largest matrix beside
-the data is (n, 1000), one per thread.
+K (K + 1) / 2 models of a region cost little more than one.  The largest matrix beside the data is (n, 1000), one
+per thread.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ _BEND = 150  # landmarks of level 2, whose inputs are two or three
 _PENALTIES = np.array([1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0])  # in units of the mean variance of the columns
 _COMPONENTS = 2  # of the principal components of B and of C: with A five columns, as for regression with one target
 _LEAST = 10  # samples per fold
+_REPEATED = 0.01  # share of the values of a column of A that repeat others, from which it stays as it is
 _FLOOR = 0.05  # of the mean absolute error: no spread is smaller
 _ROWS = 8192  # rows of a kernel computed at a time
 
@@ -343,6 +345,7 @@ def _regression(
     total = a.var(axis=0).sum()
     r2 = 1.0 - ((a - mean) ** 2).mean(axis=1).sum(axis=1) / total if total > 0.0 else np.zeros(len(regions))
     back = np.argsort(order)
+    repeated = np.array([len(np.unique(column)) < (1.0 - _REPEATED) * n for column in a.T])
     cuts = []
     for r in range(len(regions) - 1):
         known = np.concatenate([mean[r], spread[r]], axis=1) if regions[r] else np.zeros((n, 0))
@@ -350,7 +353,8 @@ def _regression(
         for rows in folds:  # models that shrink by different amounts speak in different units
             known[rows] = _standardized(known[rows])
             more[rows] = _standardized(more[rows] - _explained(more[rows], known[rows]))
-        cuts.append(_pack(((a - mean[r]) / spread[r])[back], known[back], more[back]))
+        rest = np.where(repeated, a, (a - mean[r]) / spread[r])
+        cuts.append(_pack(rest[back], known[back], more[back]))
     return cuts, _notes(r2, columns, n_folds)
 
 

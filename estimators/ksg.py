@@ -50,6 +50,7 @@ Ties = Literal["auto", "continuous", "mixed"]
 
 _QUERIES = 1  # spawn key of the draw of queries
 _MANY = 4  # columns beyond which the bias at usual n is no longer small
+_BIASED = "k-nearest-neighbour estimates"
 _TIED = 0.01  # share of samples that share a value with another, in some column, from which data count as tied
 
 
@@ -178,7 +179,8 @@ def ksg_profile(
             x = x / np.where(spread > 0.0, spread, 1.0)
         cuts, done = compress(x, sizes, features, folds=folds, seed=seed, threads=threads)
         single: dict[str, Any] = {"k": k, "ties": ties, "queries": queries, "seed": seed, "threads": threads}
-        return _joined([ksg_profile(cut.x, cut.sizes, **single) for cut in cuts], done)
+        profiles = [ksg_profile(cut.x, cut.sizes, **single) for cut in cuts]
+        return _joined(profiles, done, unbiased=features == "regression" and sizes[0] == 1)
     data, offsets = _varying(x, offsets)
     notes: list[str] = []
     if standardize:
@@ -195,7 +197,7 @@ def ksg_profile(
     counts = near_counts(data, offsets, radius, tiles, chosen, threads=threads)
     if data.shape[1] > _MANY:
         notes.append(
-            f"k-nearest-neighbour estimates in {data.shape[1]} columns are biased by an amount that the standard "
+            f"{_BIASED} in {data.shape[1]} columns are biased by an amount that the standard "
             "error does not contain: far towards 0 where the CMI is large, upwards by some 0.02 nats where it is 0"
         )
     if chosen is not None:
@@ -207,12 +209,13 @@ def ksg_profile(
     return by_k[int(ks[0])] if np.ndim(k) == 0 else _mean(by_k)
 
 
-def _joined(cuts: list[Profile], notes: tuple[str, ...]) -> Profile:
-    """One profile from those of single cuts, over the same samples."""
+def _joined(cuts: list[Profile], notes: tuple[str, ...], *, unbiased: bool) -> Profile:
+    """One profile from those of single cuts, over the same samples; not warning of a bias that is not there."""
     local = np.concatenate([cut.local for cut in cuts])
-    notes = (*notes, *dict.fromkeys(note for cut in cuts for note in cut.notes))
+    found = dict.fromkeys(note for cut in cuts for note in cut.notes)
+    notes = (*notes, *(note for note in found if not (unbiased and note.startswith(_BIASED))))
     factor = max(cut.variance_factor for cut in cuts)
-    by_k = {one: _joined([cut.by_k[one] for cut in cuts], ()) for one in cuts[0].by_k}
+    by_k = {one: _joined([cut.by_k[one] for cut in cuts], (), unbiased=unbiased) for one in cuts[0].by_k}
     return Profile(local.mean(axis=1), local, np.zeros(len(local)), notes, factor, by_k=by_k)
 
 
