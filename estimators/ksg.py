@@ -117,9 +117,10 @@ def ksg_profile(
         of A (`estimators.features`). What the regressions miss of C lowers the CMI; what they miss of B can raise
         it, as C may have seen it, or lower it. Choose k = 20: the columns for C hardly depend on those for B, so
         that more neighbours cost little bias and halve the error.
-        "pca": A beside the two leading principal components of B and of C, blind to what varies little. A function:
-        ``features(values, name)`` returns (n, f) numbers for the (n, columns) values of region "A", "B" or "C", the
-        same for the same. Compressing A and C alone can only lower the CMI (data processing); B, either.
+        "pca": A beside the two leading principal components of B and of C; what those of B lose is seen through C,
+        up to 0.05 nats on MNIST. A function: ``features(values, name)`` returns (n, f) numbers for the (n, columns)
+        values of region "A", "B" or "C", the same for the same. Compressing A and C alone can only lower the CMI
+        (data processing); compressing B can do either.
         All columns are then given unit variance.
     folds : int
         Of the cross-fitting; 5 leave 80 % of the samples to learn from.
