@@ -45,7 +45,10 @@ def main() -> None:
             for ties in forms:
                 values = [
                     ksg_profile(
-                        change(np.random.default_rng(seed).standard_normal((N, sum(sizes)))), sizes, ties=ties
+                        change(np.random.default_rng(seed).standard_normal((N, sum(sizes)))),
+                        sizes,
+                        ties=ties,
+                        surrogates=0,
                     ).value[0]
                     for seed in range(runs)
                 ]

@@ -102,6 +102,28 @@ def run(
     k: Annotated[
         int | None, typer.Option("--k", help="Neighbours, for ksg.  [default: 5]", show_default=False)
     ] = None,
+    queries: Annotated[
+        int | None,
+        typer.Option(
+            help="Average over so many samples, drawn at random, for ksg.  [default: all]", show_default=False
+        ),
+    ] = None,
+    surrogates: Annotated[
+        int | None,
+        typer.Option(
+            help="Gaussian data sets on which ksg measures its bias; 0 for speed.  [default: 1]",
+            show_default=False,
+        ),
+    ] = None,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Subtract the bias on Gaussian data, for ksg.")
+    ] = False,
+    permutations: Annotated[
+        int | None,
+        typer.Option(
+            help="Local permutations for the floor and p-values, for ksg.  [default: 0]", show_default=False
+        ),
+    ] = None,
     features: Annotated[
         str | None,
         typer.Option(
@@ -165,7 +187,18 @@ def run(
                 reach=reach,
                 seed=seed,
                 resume=earlier,
-                **_options(method, k, shrinkage, features),
+                **_options(
+                    method,
+                    {
+                        "--k": ("k", k),
+                        "--queries": ("queries", queries),
+                        "--surrogates": ("surrogates", surrogates),
+                        "--calibrate": ("calibrate", calibrate or None),
+                        "--permutations": ("n_permutations", permutations),
+                        "--features": ("features", features),
+                        "--shrinkage": ("shrinkage", _shrinkage(shrinkage)),
+                    },
+                ),
             )
         except ScanInterrupted as interrupt:
             _keep(interrupt.partial, out, "Interrupted")
@@ -355,25 +388,26 @@ def _check_targets(out: Path | None, plot: Path | None, resume: Path | None, *, 
             raise ValueError("--plot would replace the scan to resume: name another file")
 
 
-def _options(method: str, k: int | None, shrinkage: str | None, features: str | None) -> dict[str, Any]:
-    """Options of the method that were given; those of another method are an error."""
-    options: dict[str, Any] = {}
-    if k is not None:
-        if method != "ksg":
-            raise ValueError(f"--k is for --method ksg, not {method}")
-        options["k"] = k
-    if features is not None:
-        if method != "ksg":
-            raise ValueError(f"--features is for --method ksg, not {method}")
-        options["features"] = features
-    if shrinkage is not None:
-        if method in ("ksg", "discrete"):
-            raise ValueError(f"--shrinkage is for --method gaussian and copula, not {method}")
-        try:
-            options["shrinkage"] = float(shrinkage)
-        except ValueError:
-            options["shrinkage"] = shrinkage
+def _options(method: str, given: dict[str, tuple[str, Any]]) -> dict[str, Any]:
+    """Options of the method that were given, by name; those of another method are an error."""
+    from cmi.methods import METHODS
+
+    options = {}
+    for flag, (name, value) in given.items():
+        if value is None:
+            continue
+        takers = [known.name for known in METHODS.values() if name in known.options]
+        if method in METHODS and method not in takers:
+            raise ValueError(f"{flag} is for --method {' and '.join(takers)}, not {method}")
+        options[name] = value
     return options
+
+
+def _shrinkage(text: str | None) -> float | str | None:
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return text
 
 
 def _with_channels(samples: SampleSet, text: str | None) -> SampleSet:

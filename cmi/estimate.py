@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -34,7 +35,7 @@ class CMIEstimate:
     stderr : float
         Standard error from the spread of `local`. It does not contain the method's bias.
     local : (n,) array
-        One value per sample, with mean `value`.
+        One value per sample, with mean `value`; of the samples averaged over, if `queries` chose some.
     method : str
     n_samples : int
     dims : (int, int, int)
@@ -44,6 +45,14 @@ class CMIEstimate:
     units : {"nats", "bits"}
     warnings : tuple of str
         What has to be known to read the number.
+    surrogate_bias, surrogate_stderr : float or None
+        What the method misses on Gaussian data of the same size and covariance, where the CMI is known; from
+        methods that measure it ("ksg"). Subtracted only if calibrate=True.
+    null_mean, null_stderr, p_value : float or None
+        If permutations were asked for: what the method reads where A and C depend on each other through B only
+        (its floor), and how often that reaches the value, (1 + reached) / (1 + permutations).
+    by_k : dict of int to CMIEstimate
+        If several numbers of neighbours were asked for: the estimate of each; the value is their mean.
     """
 
     value: float
@@ -55,6 +64,12 @@ class CMIEstimate:
     bias: float = 0.0
     units: Units = "nats"
     warnings: tuple[str, ...] = ()
+    surrogate_bias: float | None = None
+    surrogate_stderr: float | None = None
+    null_mean: float | None = None
+    null_stderr: float | None = None
+    p_value: float | None = None
+    by_k: Mapping[int, CMIEstimate] = field(default_factory=dict)
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """Normal confidence interval, value -+ z stderr; it may reach below 0.
@@ -76,9 +91,14 @@ class CMIEstimate:
 
     def __repr__(self) -> str:
         warned = f", {len(self.warnings)} warning{'s' * (len(self.warnings) > 1)}" if self.warnings else ""
+        known = "".join(
+            f", {name}={value:.2g}"
+            for name, value in (("surrogate_bias", self.surrogate_bias), ("p_value", self.p_value))
+            if value is not None
+        )
         return (
             f"CMIEstimate({self.value:.4g} +- {self.stderr:.2g} {self.units}, method={self.method!r}, "
-            f"n_samples={self.n_samples}, dims={self.dims}{warned})"
+            f"n_samples={self.n_samples}, dims={self.dims}{known}{warned})"
         )
 
 
@@ -98,6 +118,11 @@ class CMIProfile:
         Numbers of columns of A, B_r, C_r per width.
     method, n_samples, units, warnings
         As in `CMIEstimate`.
+    diagnostics : dict of str to (w,) array
+        Of what follows, those that the method knows, one per width; as in `CMIEstimate`: surrogate_bias,
+        surrogate_stderr, null_mean, null_stderr, p_value.
+    by_k : dict of int to CMIProfile
+        As in `CMIEstimate`.
     """
 
     widths: NDArray[np.int64]
@@ -111,6 +136,8 @@ class CMIProfile:
     bias: FloatArray
     units: Units = "nats"
     warnings: tuple[str, ...] = ()
+    diagnostics: Mapping[str, FloatArray] = field(default_factory=dict)
+    by_k: Mapping[int, CMIProfile] = field(default_factory=dict)
 
     def at(self, width: int) -> CMIEstimate:
         """Return the estimate for one width."""
@@ -125,6 +152,8 @@ class CMIProfile:
             float(self.bias[i]),
             self.units,
             self.warnings,
+            **{name: float(values[i]) for name, values in self.diagnostics.items()},
+            by_k={k: profile.at(width) for k, profile in self.by_k.items()},
         )
 
     def difference(self, narrow: int, wide: int) -> tuple[float, float]:
@@ -137,7 +166,8 @@ class CMIProfile:
         """Return a table with one row per width."""
         import pandas as pd
 
-        return pd.DataFrame({"r": self.widths, "cmi": self.value, "stderr": self.stderr, "bias": self.bias})
+        known = {"r": self.widths, "cmi": self.value, "stderr": self.stderr, "bias": self.bias}
+        return pd.DataFrame({**known, **self.diagnostics})
 
     def _index(self, width: int) -> int:
         places = np.flatnonzero(self.widths == width)
@@ -181,10 +211,11 @@ def estimate_cmi(
     units : {"nats", "bits"}
         Of the output.
     seed : int
-        For methods that draw random numbers; none of those above does.
+        Of the random numbers of "ksg": surrogates, queries and permutations.
     **options
-        Of the method: "ksg" takes k, ties, standardize, features, folds, threads; "gaussian" and "copula" shrinkage
-        and correct_bias; "discrete" correction. See `estimators`.
+        Of the method. "ksg": k (one or several), ties, standardize, queries, surrogates, calibrate,
+        n_permutations, permutation_neighbours, features, folds, threads; "gaussian" and "copula": shrinkage,
+        correct_bias; "discrete": correction. See `estimators`.
 
     Returns
     -------
@@ -297,8 +328,10 @@ def _profile(
     x = data.values if whole else np.ascontiguousarray(data.values[:, columns])
     parts = {"A": partition.A, "the regions around A": np.concatenate(partition.shells)}
     warnings = column_warnings(data, parts)
-    result = chosen.profile(x, partition.sizes, **options)
-    return assemble(result, partition, method=method, units=units, warnings=(*warnings, *result.notes))
+    result = chosen.estimate(x, partition.sizes, seed, options)
+    return assemble(
+        result, partition, method=method, n_samples=len(x), units=units, warnings=(*warnings, *result.notes)
+    )
 
 
 def assemble(
@@ -306,12 +339,20 @@ def assemble(
     partition: Partition,
     *,
     method: str,
+    n_samples: int,
     units: Units | str = "nats",
     warnings: tuple[str, ...] = (),
 ) -> CMIProfile:
     """Turn an estimator's profile into a `CMIProfile`: errors from the local values, units, labels."""
     scale = 1.0 / np.log(2.0) if units == "bits" else 1.0
-    n = result.local.shape[1]
+    diagnostics: dict[str, FloatArray] = {}
+    if result.surrogate is not None:
+        diagnostics["surrogate_bias"] = result.surrogate.value * scale
+        diagnostics["surrogate_stderr"] = result.surrogate.stderr * scale
+    if result.null is not None:
+        diagnostics["null_mean"] = result.null.mean * scale
+        diagnostics["null_stderr"] = result.null.stderr * scale
+        diagnostics["p_value"] = result.null.p_value
     covariance = result.covariance() * scale**2
     sizes = np.array(partition.sizes)
     dims = tuple(
@@ -326,8 +367,13 @@ def assemble(
         local=result.local * scale,
         dims=dims,
         method=method,
-        n_samples=n,
+        n_samples=n_samples,
         bias=result.bias * scale,
         units="bits" if units == "bits" else "nats",
         warnings=warnings,
+        diagnostics=diagnostics,
+        by_k={
+            k: assemble(one, partition, method=method, n_samples=n_samples, units=units, warnings=warnings)
+            for k, one in result.by_k.items()
+        },
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -73,7 +73,19 @@ class Method:
     def options(self) -> dict[str, Any]:
         """Option names and their defaults."""
         parameters = inspect.signature(self.profile).parameters.values()
-        return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "snr"}
+        return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in ("snr", "seed")}
+
+    @property
+    def draws(self) -> bool:
+        """Whether it draws random numbers, and takes a seed."""
+        return "seed" in inspect.signature(self.profile).parameters
+
+    def estimate(
+        self, x: NDArray[np.floating], sizes: Sequence[int], seed: int, options: Mapping[str, Any]
+    ) -> Profile:
+        """Return the profile of samples as they are."""
+        seeded = {"seed": seed} if self.draws else {}
+        return self.profile(x, sizes, **seeded, **options)
 
     def check(self, options: Mapping[str, Any]) -> None:
         """Raise a TypeError for an option that this method does not have."""
@@ -101,7 +113,7 @@ METHODS: dict[str, Method] = {
         Method(
             "ksg",
             ksg_profile,
-            "any dependence in a few dimensions; in many (a whole image) through --features regression",
+            "any dependence in a few dimensions, its bias measured; in many with --features regression",
         ),
         Method(
             "discrete",

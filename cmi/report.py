@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -13,6 +14,8 @@ from rich.text import Text
 from cmi.noise import SCHEDULES
 from cmi.samples import Samples
 from cmi.transition import locate_transition
+
+FloatArray = NDArray[np.float64]
 
 if TYPE_CHECKING:
     from cmi.data import SampleSet
@@ -36,6 +39,7 @@ def with_error(value: float, error: float) -> str:
     digits = 1 - math.floor(math.log10(error))  # two digits of the error where it begins with a 1, else one
     if f"{error:.1e}"[0] != "1":
         digits -= 1
+    value = round(value, max(digits, 0)) + 0.0  # no -0
     if digits <= 0:
         return f"{value:.0f}({error:.0f})"
     scaled = f"{error:.{digits}f}"
@@ -53,7 +57,8 @@ def scan_report(scan: PhaseScan, width: int) -> RenderableType:
         f": {about['n_samples']:,} samples of shape {'x'.join(map(str, about['shape']))}{crop}, method "
         f"{config['method']}, noise {config['noise']['name']}",
     )
-    parts: list[RenderableType] = [head, *_map_tables(scan, width), _length_table(scan)]
+    parts: list[RenderableType] = [head, *_map_tables(scan, width), *_diagnostic_tables(scan, width)]
+    parts.append(_length_table(scan))
     unfinished = int((data.finished.values == 0).sum())
     if unfinished:
         parts.append(Text(f"{unfinished} of {data.sizes['t']} levels are not computed.", style="yellow"))
@@ -65,12 +70,42 @@ def scan_report(scan: PhaseScan, width: int) -> RenderableType:
 
 
 def _map_tables(scan: PhaseScan, width: int) -> list[Table]:
-    """The map with errors, split over several tables where the console is narrow."""
+    """The map with errors; what is not two of them above 0 is dim."""
     data = scan.dataset
-    cells = [
-        [_scaled(1e3 * v, 1e3 * e) for v, e in zip(values, errors, strict=True)]
-        for values, errors in zip(data.cmi.values, data.stderr.values, strict=True)
+    clear = data.cmi.values > 2.0 * data.stderr.values
+    title = "I(A:C|B_r) in 10^-3 nats (error in the last digits)"
+    return _tables(scan, width, title, _with_errors(data.cmi.values, data.stderr.values), clear)
+
+
+def _diagnostic_tables(scan: PhaseScan, width: int) -> list[Table]:
+    """What the method knows of itself: its bias on Gaussian data, its floor, and p-values."""
+    data, tables = scan.dataset, []
+    if "surrogate_bias" in data:
+        bias, error = data.surrogate_bias.values, data.surrogate_stderr.values
+        done = ", subtracted above" if scan.config["options"].get("calibrate") else ""
+        title = f"Bias on Gaussian data of the same covariance, in 10^-3 nats{done}"
+        tables += _tables(scan, width, title, _with_errors(bias, error), np.abs(bias) > 2.0 * error)
+    if "null_mean" in data:
+        floor, error = data.null_mean.values, data.null_stderr.values
+        title = "Floor: mean over local permutations of C, in 10^-3 nats"
+        tables += _tables(scan, width, title, _with_errors(floor, error), np.abs(floor) > 2.0 * error)
+        p = data.p_value.values
+        tables += _tables(scan, width, "p-values", [[f"{each:.2g}" for each in row] for row in p], p <= 0.05)
+    return tables
+
+
+def _with_errors(values: FloatArray, errors: FloatArray) -> list[list[str]]:
+    return [
+        [_scaled(1e3 * v, 1e3 * e) for v, e in zip(row, error, strict=True)]
+        for row, error in zip(values, errors, strict=True)
     ]
+
+
+def _tables(
+    scan: PhaseScan, width: int, title: str, cells: list[list[str]], clear: NDArray[np.bool_]
+) -> list[Table]:
+    """One row per level, split over several tables where the console is narrow."""
+    data = scan.dataset
     wide = [
         max(len(row[j]) for row in [*cells, [f"r={r}" for r in data.r.values]]) + 2 for j in range(data.sizes["r"])
     ]
@@ -82,7 +117,7 @@ def _map_tables(scan: PhaseScan, width: int) -> list[Table]:
             room -= wide[stop]
             stop += 1
         table = Table(
-            title="I(A:C|B_r) in 10^-3 nats (error in the last digits)" if start == 0 else None,
+            title=title if start == 0 else None,
             title_justify="left",
             box=None,
             padding=(0, 1),
@@ -93,8 +128,7 @@ def _map_tables(scan: PhaseScan, width: int) -> list[Table]:
         for j in range(start, stop):
             table.add_column(f"r={data.r.values[j]}", justify="right", no_wrap=True)
         for i, t in enumerate(data.t.values):
-            significant = data.cmi.values[i] > 2.0 * data.stderr.values[i]
-            row = [Text(cells[i][j], style="" if significant[j] else "dim") for j in range(start, stop)]
+            row = [Text(cells[i][j], style="" if clear[i, j] else "dim") for j in range(start, stop)]
             table.add_row(f"{t:.4g}", f"{data.snr.values[i]:.3g}", *row)
         tables.append(table)
         start = stop
@@ -190,8 +224,6 @@ def _suggestion(data: SampleSet, n_columns: int, tied: float) -> str:
             "pixels (small --reach), or --features regression --k 20 for dependence beyond the linear; copula is a "
             f"second opinion{ties}."
         )
-    if len(data) > 20_000:
-        return (
-            "--method ksg with --limit 20000 for any form of dependence (time grows as n^2), or --method gaussian."
-        )
+    if len(data) > 200_000:
+        return "--method ksg with --queries 20000 for any form of dependence, or --method gaussian."
     return "--method ksg for any form of dependence; --method gaussian to compare."

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-__all__ = ["FILE_FORMAT", "PhaseScan"]
+__all__ = ["DIAGNOSTICS", "FILE_FORMAT", "PhaseScan"]
 
 _VARIABLES: dict[str, tuple[str, ...]] = {
     "cmi": ("t", "r"),
@@ -35,6 +35,15 @@ _VARIABLES: dict[str, tuple[str, ...]] = {
     "n_A": (),
 }
 
+# What a method may know beside its estimate, over (t, r): in a scan only if it does.
+DIAGNOSTICS = {
+    "surrogate_bias": "what the method misses on Gaussian data of the same size and covariance",
+    "surrogate_stderr": "standard error of surrogate_bias",
+    "null_mean": "what the method reads where A and C depend on each other through B only",
+    "null_stderr": "standard error of null_mean",
+    "p_value": "share of local permutations that reach cmi",
+}
+
 FILE_FORMAT = 1  # raised when a reader of older files would misread newer ones
 
 
@@ -45,7 +54,8 @@ class PhaseScan:
     ----------
     dataset : xarray.Dataset
         Variables ``cmi``, ``stderr``, ``bias`` (t, r), ``covariance`` (t, r, r2) of the widths at one level, and
-        ``finished`` (t); coordinates ``alpha``, ``sigma``, ``snr`` (t), ``n_A``, ``n_B`` and ``n_C`` (r);
+        ``finished`` (t); where the method knows them `DIAGNOSTICS` (t, r); coordinates
+        ``alpha``, ``sigma``, ``snr`` (t), ``n_A``, ``n_B`` and ``n_C`` (r);
         attributes ``config`` and ``warnings``, both JSON.  All values in nats; `cmi` is never clipped.
     """
 
@@ -55,6 +65,9 @@ class PhaseScan:
                 raise ValueError(f"this is no phase scan: it lacks {name}")
             if dataset[name].dims != dims or dataset[name].dtype.kind not in "fiu":
                 raise ValueError(f"this is no phase scan: {name} does not hold numbers over {dims}")
+        for name in DIAGNOSTICS:
+            if name in dataset and (dataset[name].dims != ("t", "r") or dataset[name].dtype.kind not in "fiu"):
+                raise ValueError(f"this is no phase scan: {name} does not hold numbers over ('t', 'r')")
         for name in ("config", "warnings"):
             if name not in dataset.attrs:
                 raise ValueError(f"this is no phase scan: it lacks the attribute {name}")
@@ -166,7 +179,16 @@ class PhaseScan:
         self.dataset.bias.values[i] = profile.bias
         self.dataset.covariance.values[i] = profile.covariance
         self.dataset.finished.values[i] = 1
+        for name, values in profile.diagnostics.items():
+            self._diagnostic(name).values[i] = values
         self._warn(profile.warnings, t)
+
+    def _diagnostic(self, name: str) -> xr.DataArray:
+        if name not in self.dataset:
+            units = {} if name == "p_value" else {"units": "nats"}
+            blank = np.full(self.dataset.cmi.shape, np.nan)
+            self.dataset[name] = (("t", "r"), blank, {"long_name": DIAGNOSTICS[name], **units})
+        return self.dataset[name]
 
     def take_over(self, earlier: PhaseScan) -> list[float]:
         """Copy the finished levels of an earlier scan with the same configuration; return the levels left to do.
@@ -194,6 +216,9 @@ class PhaseScan:
                 continue
             for variable in ("cmi", "stderr", "bias", "covariance", "finished"):
                 self.dataset[variable].values[i] = earlier.dataset[variable].values[j]
+            for variable in DIAGNOSTICS:
+                if variable in earlier.dataset:
+                    self._diagnostic(variable).values[i] = earlier.dataset[variable].values[j]
         for text, levels in json.loads(earlier.dataset.attrs["warnings"]):
             for t in levels:
                 if t in self.dataset.t.values and t not in todo:
@@ -211,7 +236,8 @@ class PhaseScan:
 
     def to_dataframe(self) -> pd.DataFrame:
         """Return a table with one row per (t, r): the estimates, their errors, and xi of the level."""
-        table = self.dataset[["cmi", "stderr", "bias"]].to_dataframe().reset_index()
+        known = [name for name in DIAGNOSTICS if name in self.dataset]
+        table = self.dataset[["cmi", "stderr", "bias", *known]].to_dataframe().reset_index()
         lengths = {float(t): m for t, m in zip(self.dataset.t.values, self.markov_length, strict=True)}
         table["xi"] = [lengths[t].value for t in table["t"]]
         table["xi_stderr"] = [lengths[t].stderr for t in table["t"]]
@@ -227,6 +253,7 @@ class PhaseScan:
             "cmi",
             "stderr",
             "bias",
+            *known,
             "xi",
             "xi_stderr",
         ]

@@ -86,7 +86,7 @@ def phase_scan(
     center, radius, reach, channel_axis
         Of A and its shells, as in `Partition.centered`; the channel axis of a `SampleSet` is known.
     seed : int
-        Of the sampled noise.
+        Of the sampled noise, and of what the method draws.
     executor : concurrent.futures.Executor, optional
         Runs the cells (processes, threads, dask, loky, ...); None (default): one after the other, each on all
         cores. The result is the same to the last bit.
@@ -204,9 +204,14 @@ class _Cell:
             words = (int(key) >> 32, int(key) & 0xFFFFFFFF)
             rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=words))
             noisy = self.schedule.forward(x, t, rng)
-            result = find_method(self.method, self.options).profile(noisy, self.partition.sizes, **self.options)
-        profile = assemble(result, self.partition, method=self.method, warnings=result.notes)
-        return replace(profile, local=np.zeros((len(profile.widths), 0)))
+            # a key of its own: what the method draws is independent of the noise and of the other levels
+            own = np.random.SeedSequence(self.seed, spawn_key=(*words, 1)).generate_state(2)
+            own_seed = int(own[0]) << 32 | int(own[1])
+            result = find_method(self.method, self.options).estimate(
+                noisy, self.partition.sizes, own_seed, self.options
+            )
+        profile = assemble(result, self.partition, method=self.method, n_samples=len(x), warnings=result.notes)
+        return replace(profile, local=np.zeros((len(profile.widths), 0)), by_k={})
 
 
 def _run(

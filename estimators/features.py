@@ -49,7 +49,11 @@ __all__ = ["Compressed", "FeatureFunction", "Features", "compress"]
 FeatureFunction = Callable[[FloatArray, str], FloatArray]
 Features = Literal["regression", "pca"] | FeatureFunction | None
 
-_FOLDS, _LANDMARKS, _BENDS = 2, 3, 4  # spawn keys: of the folds, and of the kernels of both levels
+_FOLDS, _LANDMARKS, _BENDS = (
+    4,
+    5,
+    6,
+)  # spawn keys, after those of ksg: of the folds, and of the kernels of both levels
 _KERNEL = 1000  # most landmarks of level 1, for time and memory: from 40,000 samples
 _GROWTH = 5.0  # landmarks per root of n below: more samples can tell finer shapes, at a cost of n landmarks^2
 _BEND = 150  # landmarks of level 2, whose inputs are two or three

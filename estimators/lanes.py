@@ -16,16 +16,19 @@ from numpy.typing import NDArray
 
 from estimators import vectors
 from estimators.profile import FloatArray, IntArray
-from estimators.vectors import GROUP, LANES, ORIGIN, TOP
+from estimators.vectors import GROUP, LANES, MIDDLE, ORIGIN, STEPS, TOP
 
 __all__ = [
     "GROUP",
     "LANES",
+    "MIDDLE",
     "ORIGIN",
+    "STEPS",
     "TOP",
     "at_most_f64",
     "at_most_i16",
     "below_f64",
+    "below_i16",
     "box_within",
     "drop_lane",
     "drop_lowest",
@@ -43,6 +46,7 @@ __all__ = [
 _Array = NDArray[Any]
 _Int8 = NDArray[np.uint8]
 _Int16 = NDArray[np.int16]
+_UInt16 = NDArray[np.uint16]
 
 
 def _mask(lanes: NDArray[np.bool_]) -> int:
@@ -53,12 +57,12 @@ def _columns(flat: _Array, base: int, columns: int) -> _Array:
     return flat[base : base + columns * LANES].reshape(columns, LANES)
 
 
-def _within_u8(codes: _Int8, base: int, low: _Int8, low_base: int, columns: int, limit: int, few: int) -> int:
+def _within_u8(codes: _Int8, base: int, low: _Int8, low_base: int, columns: int, limit: int) -> int:
     lanes = np.ones(LANES, dtype=np.bool_)
     for c in range(0, columns, GROUP):
         gap = _columns(codes, base + c * LANES, GROUP) - low[low_base + c : low_base + c + GROUP, None]
         lanes &= (gap <= limit).all(axis=0)
-        if lanes.sum() <= few:
+        if not lanes.any():
             break
     return _mask(lanes)
 
@@ -68,38 +72,41 @@ def _widen(points: _Array, base: int, own: _Array, own_base: int, columns: int, 
         np.maximum(far, np.abs(points[base + c * LANES : base + (c + 1) * LANES] - own[own_base + c]), out=far)
 
 
+def _widen_i16(codes: _Int16, base: int, own: _Int16, own_base: int, columns: int, far: _UInt16) -> None:
+    for c in range(columns):
+        gap = codes[base + c * LANES : base + (c + 1) * LANES].astype(np.int32) - own[own_base + c]
+        np.maximum(far, np.abs(np.clip(gap, -MIDDLE, MIDDLE - 1)).astype(np.uint16), out=far)
+
+
 def _walk(
     codes: _Int16,
     own: _Int16,
     own_base: int,
     first: int,
     stops: IntArray,
-    inner: IntArray,
-    outer: IntArray,
-    row: int,
-    few: int,
-    far: _Int16,
+    inner: int,
+    outer: int,
+    far: _UInt16,
     near: IntArray,
     maybe: IntArray,
 ) -> int:
-    several = inner.shape[1]
+    gap = np.zeros(LANES, dtype=np.uint16)
     for j, stop in enumerate(stops):
-        _widen(codes, first * LANES, own, own_base + first, stop - first, far)
-        first = stop
-        for k in range(several):
-            near[j * several + k] = _mask(far <= inner[row, k])
-            maybe[j * several + k] = _mask(far <= outer[row, k])
-        if _popcount(maybe[j * several + several - 1]) <= few:
+        _widen_i16(codes, first * LANES, own, own_base + first, int(stop) - first, gap)
+        first = int(stop)
+        far[j * LANES : (j + 1) * LANES] = gap
+        near[j], maybe[j] = _mask(gap < inner), _mask(gap <= outer)
+        if maybe[j] == 0:
             return j + 1
     return len(stops)
 
 
-def _at_most(far: _Array, limit: float) -> int:
-    return _mask(far <= limit)
+def _at_most(far: _Array, at: int, limit: float) -> int:
+    return _mask(far[at : at + LANES] <= limit)
 
 
-def _below(far: _Array, limit: float) -> int:
-    return _mask(far < limit)
+def _below(far: _Array, at: int, limit: float) -> int:
+    return _mask(far[at : at + LANES] < limit)
 
 
 def _least_of_eight(far: FloatArray, least: FloatArray) -> None:
@@ -130,7 +137,7 @@ def _round_u8(points: FloatArray, at: int, base: float, inverse: float, codes: _
 
 
 def _round_i16(points: FloatArray, at: int, base: float, inverse: float, codes: _Int16, to: int) -> None:
-    codes[to : to + LANES] = _steps(points, at, base, inverse, 0.0, 32767.0)
+    codes[to : to + LANES] = _steps(points, at, base, inverse, 0.0, STEPS) - MIDDLE
 
 
 def _bits(mask: int) -> int:
@@ -166,11 +173,12 @@ def _compiled(twin: Any, vector: Any) -> Any:
 
 within_u8 = _compiled(_within_u8, vectors.within_u8)
 widen_f64 = _compiled(_widen, vectors.widen_f64)
-widen_i16 = _compiled(_widen, vectors.widen_i16)
+widen_i16 = _compiled(_widen_i16, vectors.widen_i16)
 walk_i16 = _compiled(_walk, vectors.walk_i16)
 at_most_f64 = _compiled(_at_most, vectors.at_most_f64)
 at_most_i16 = _compiled(_at_most, vectors.at_most_i16)
 below_f64 = _compiled(_below, vectors.below_f64)
+below_i16 = _compiled(_below, vectors.below_i16)
 box_within = _compiled(_box_within, vectors.box_within)
 least_of_eight = _compiled(_least_of_eight, vectors.least_of_eight)
 round_i16 = _compiled(_round_i16, vectors.round_i16)

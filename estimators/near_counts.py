@@ -19,9 +19,12 @@ import numpy as np
 from estimators.kd_order import Queries, Tiles, kd_tiles, queries_among
 from estimators.lanes import (
     LANES,
+    MIDDLE,
+    STEPS,
     at_most_f64,
     at_most_i16,
     below_f64,
+    below_i16,
     box_within,
     drop_lane,
     drop_lowest,
@@ -43,7 +46,6 @@ STRICT, WITHIN = 0, 2  # forms of counts; one more: in A as well
 _FEW_COLUMNS = 4  # up to here exact distances are as fast as steps
 _TOGETHER = 4  # query tiles that share one rounding of the points
 _BLOCK = 8  # columns between two looks at whether any point is left
-_FEW = 2  # points left in a tile from which they are followed one by one
 _BOXES_HELP = 16  # columns above which an order of their own rules out no more tiles than the joint one
 
 
@@ -212,15 +214,15 @@ def _count_exact(
                 for i in range(1, shells + 1):
                     columns = offsets[i + 1] - offsets[i]
                     widen_f64(points, base + offsets[i] * LANES, flat, q * d + offsets[i], columns, gap)
-                    left &= at_most_f64(gap, far[q])
+                    left &= at_most_f64(gap, 0, far[q])
                     if left == 0:
                         break
                     if not wanted[i]:
                         continue
                     for k in range(several):
                         r = radius[to, k]
-                        within, strict = left & at_most_f64(gap, r), left & below_f64(gap, r)
-                        within_a, strict_a = within & at_most_f64(gap_a, r), strict & below_f64(gap_a, r)
+                        within, strict = left & at_most_f64(gap, 0, r), left & below_f64(gap, 0, r)
+                        within_a, strict_a = within & at_most_f64(gap_a, 0, r), strict & below_f64(gap_a, 0, r)
                         counts[to, k, i] += popcount(strict)
                         counts[to, k, shells + 1 + i] += popcount(strict_a)
                         counts[to, k, 2 * (shells + 1) + i] += popcount(within) - popcount(strict)
@@ -238,23 +240,17 @@ def _follow(
     wanted: BoolArray,
     shell: int,
     since: int,
-    gap: float,
     radius: FloatArray,
     to: int,
     counts: IntArray,
 ) -> None:  # pragma: no cover
-    """Count one point from B_shell on, by exact distances in the columns from `since` on.
-
-    `gap` is the distance in the columns of B before; NaN if it has to be found, else it need only be on the right
-    side of every radius.
-    """
+    """Count one point from B_shell on, by exact distances; `since` is where the columns of that shell end."""
     shells = len(offsets) - 2
     several = radius.shape[1]
     far = radius[to, several - 1]
-    if np.isnan(gap):
-        gap = -1.0
-        for s in range(offsets[1], since):
-            gap = max(gap, abs(points[lane + columns[s] * LANES] - own[q, columns[s]]))
+    gap = -1.0  # without columns everything is near
+    for s in range(offsets[1], since):
+        gap = max(gap, abs(points[lane + columns[s] * LANES] - own[q, columns[s]]))
     gap_a = -1.0
     for s in range(offsets[1]):
         gap_a = max(gap_a, abs(points[lane + s * LANES] - own[q, s]))
@@ -278,8 +274,8 @@ def _follow(
 
 
 @numba.njit(nogil=True, cache=True)
-def _stops(offsets: IntArray) -> tuple[IntArray, IntArray]:  # pragma: no cover
-    """Columns after which to see who is left: every few, and the end of each shell; and the shell they are in."""
+def _stops(offsets: IntArray, wanted: BoolArray) -> tuple[IntArray, IntArray]:  # pragma: no cover
+    """Columns after which to see who is left: every few, and the end of each shell; the shell, if it is wanted."""
     shells = len(offsets) - 2
     ends = np.empty(offsets[-1] + shells, dtype=np.int64)
     within = np.empty(offsets[-1] + shells, dtype=np.int64)
@@ -289,7 +285,7 @@ def _stops(offsets: IntArray) -> tuple[IntArray, IntArray]:  # pragma: no cover
         while True:
             s = min(s + _BLOCK, offsets[i + 1])
             ends[count] = s
-            within[count] = i
+            within[count] = i if s == offsets[i + 1] and wanted[i] else -1
             count += 1
             if s == offsets[i + 1]:
                 break
@@ -330,7 +326,7 @@ def _count_by_steps(
     for q in range(asked):
         far[q] = radius[row[start + q], several - 1]
         farthest = max(farthest, far[q])
-    # from `farthest` below the least query to `farthest` above the largest fit into 15 bits; what lies beyond is
+    # from `farthest` below the least query to `farthest` above the largest fit into 16 bits; what lies beyond is
     # too far from every query, and stays so when it is moved to the ends
     base = np.empty(d)
     span = 0.0
@@ -340,28 +336,30 @@ def _count_by_steps(
             low, high = min(low, own[q, c]), max(high, own[q, c])
         base[c] = low - farthest
         span = max(span, high - low + 2.0 * farthest)
-    inverse = 32700.0 / span if span > 0.0 else 0.0
+    inverse = (STEPS - 100.0) / span if span > 0.0 else 0.0
     if not inverse < 1e300:
         inverse = 0.0
     # rounding errors of positions, in steps: (x - base) inverse
     error = 4e-16 * (largest + farthest) * inverse + 1e-9
     code = np.empty((asked, d), dtype=np.int16)
     mine = code.reshape(-1)
-    inner = np.empty((asked, several), dtype=np.int64)  # surely nearer than the radius up to this many steps
+    inner = np.empty((asked, several), dtype=np.int64)  # surely nearer than the radius below this many steps
     outer = np.empty((asked, several), dtype=np.int64)  # surely farther beyond
     for q in range(asked):
         for s in range(d):
             c = columns[s]
-            code[q, s] = np.int16(min(max((own[q, c] - base[c]) * inverse, 0.0), 32767.0))
+            code[q, s] = int(min(max((own[q, c] - base[c]) * inverse, 0.0), STEPS)) - MIDDLE
         for k in range(several):
             steps = radius[row[start + q], k] * inverse
-            inner[q, k] = max(-1, int(np.floor(min(steps * (1.0 - 1e-9) - 2.0 - 2.0 * error, 32767.0))))
-            outer[q, k] = int(min(steps * (1.0 + 1e-9) + 1.0 + 2.0 * error, 32767.0))
+            inner[q, k] = int(max(steps * (1.0 - 1e-9) - 2.0 * error, 0.0))
+            outer[q, k] = int(min(steps * (1.0 + 1e-9) + 1.0 + 2.0 * error, STEPS))
     codes = np.empty(d * LANES, dtype=np.int16)
-    gap_a, gap = np.empty(LANES, dtype=np.int16), np.empty(LANES, dtype=np.int16)
-    ends, shell_at = _stops(offsets)
-    near_a = np.zeros(several, dtype=np.int64)
-    near_b, maybe = np.zeros(len(ends) * several, dtype=np.int64), np.zeros(len(ends) * several, dtype=np.int64)
+    gap_a = np.empty(LANES, dtype=np.uint16)
+    ends, shell_at = _stops(offsets, wanted)
+    every = counts.reshape(-1)
+    gaps = np.empty(len(ends) * LANES, dtype=np.uint16)
+    sure, maybe = np.zeros(len(ends), dtype=np.int64), np.zeros(len(ends), dtype=np.int64)
+    near_a, near_b = np.zeros(several, dtype=np.int64), np.zeros(several, dtype=np.int64)
     unsure_a = 0
     for tile in range(tiles):
         if apart(walls, boxes, tile * len(cuts) * 2) > farthest:
@@ -382,52 +380,42 @@ def _count_by_steps(
                 q = block * LANES + lowest(near)
                 near = drop_lowest(near)
                 to = row[start + q]
-                gap[:] = -1  # without columns everything is near
-                done = walk_i16(codes, mine, q * d, offsets[1], ends, inner, outer, q, _FEW, gap, near_b, maybe)
+                most = several - 1
+                done = walk_i16(
+                    codes, mine, q * d, offsets[1], ends, inner[q, most], outer[q, most], gaps, sure, maybe
+                )
                 left = _members(tile, n)
                 if place[start + q] // LANES == tile:
                     left = drop_lane(left, place[start + q] % LANES)
                 seen_a = False
+                last_at = (to * several + most) * 4 * (shells + 1)
                 for j in range(done):
-                    left &= maybe[(j + 1) * several - 1]
-                    if left == 0:
-                        break
+                    left &= maybe[j]
                     i = shell_at[j]
-                    if ends[j] < offsets[i + 1] or not wanted[i]:
+                    if i < 0 or left == 0:
                         continue
                     if not seen_a:
                         seen_a = True
-                        gap_a[:] = -1
+                        gap_a[:] = 0
                         widen_i16(codes, 0, mine, q * d, offsets[1], gap_a)
                         unsure_a = 0
                         for k in range(several):
-                            near_a[k] = at_most_i16(gap_a, inner[q, k])
-                            unsure_a |= at_most_i16(gap_a, outer[q, k]) & ~near_a[k]
-                    single = unsure_a
-                    for k in range(several):
-                        single |= maybe[j * several + k] & ~near_b[j * several + k]
+                            near_a[k] = below_i16(gap_a, 0, inner[q, k])
+                            unsure_a |= at_most_i16(gap_a, 0, outer[q, k]) & ~near_a[k]
+                    single = unsure_a | (maybe[j] & ~sure[j])
+                    for k in range(most):
+                        near_b[k] = below_i16(gaps, j * LANES, inner[q, k])
+                        single |= at_most_i16(gaps, j * LANES, outer[q, k]) & ~near_b[k]
                     single &= left
                     left &= ~single
-                    for k in range(several):
-                        inside = left & near_b[j * several + k]
+                    for k in range(most):
+                        inside = left & near_b[k]
                         counts[to, k, i] += popcount(inside)
                         counts[to, k, shells + 1 + i] += popcount(inside & near_a[k])
+                    inside = left & sure[j]
+                    every[last_at + i] += popcount(inside)
+                    every[last_at + shells + 1 + i] += popcount(inside & near_a[most])
                     while single != 0:  # too near the radius to tell
                         lane = points_at + lowest(single)
                         single = drop_lowest(single)
-                        _follow(
-                            points, lane, own, q, offsets, columns, wanted, i, ends[j], np.nan, radius, to, counts
-                        )
-                if done == len(ends):
-                    continue
-                i, since = shell_at[done], ends[done - 1]
-                while left != 0:  # too few to go on with all lanes
-                    lane = lowest(left)
-                    left = drop_lowest(left)
-                    steps = int(gap[lane])
-                    known = (steps + 0.5) / inverse if steps >= 0 and inverse > 0.0 else -1.0
-                    for k in range(several):
-                        if inner[q, k] < steps <= outer[q, k]:
-                            known = np.nan
-                    lane += points_at
-                    _follow(points, lane, own, q, offsets, columns, wanted, i, since, known, radius, to, counts)
+                        _follow(points, lane, own, q, offsets, columns, wanted, i, ends[j], radius, to, counts)

@@ -34,7 +34,7 @@ from estimators.lanes import (
 from estimators.profile import FloatArray, IntArray
 from estimators.threads import for_ranges
 
-__all__ = ["apart", "kth_distances", "largest_value", "rows_of", "surround", "telling_order"]
+__all__ = ["apart", "kth_distances", "largest_value", "nearest_others", "rows_of", "surround", "telling_order"]
 
 _FEW_COLUMNS = 5  # up to here exact distances are as fast as bytes
 _TOGETHER = 4  # query tiles that share one rounding of the points
@@ -66,23 +66,41 @@ def kth_distances(
     within : (q, K) int array
         Others at a distance of at most radius: k, or more where several lie at exactly that distance.
     """
+    radius, within, _ = _search(tiles, queries, ks, False, threads)
+    return radius, within
+
+
+def nearest_others(tiles: Tiles, queries: Queries, k: int, *, threads: int | None = None) -> IntArray:
+    """Return the k other samples nearest to each query, the nearest first; shape (q, k).
+
+    Of several at the same distance as the last, some are returned; which ones does not depend on the threads.
+    """
+    return tiles.order[_search(tiles, queries, np.array([k]), True, threads)[2]]
+
+
+def _search(
+    tiles: Tiles, queries: Queries, ks: IntArray, who: bool, threads: int | None
+) -> tuple[FloatArray, IntArray, IntArray]:
     d, n = tiles.d, len(tiles.order)
     radius = np.empty((len(queries.place), len(ks)))
     within = np.empty((len(queries.place), len(ks)), dtype=np.int64)
+    nearest = np.empty((len(queries.place) if who else 0, ks[-1]), dtype=np.int64)
     blocks = -(-len(queries.place) // LANES)
     common = (tiles.points, d, n, tiles.cuts, tiles.boxes, queries.points, queries.place, queries.row, ks)
     if d <= _FEW_COLUMNS:
-        for_ranges(lambda i, j: _nearest_exact(*common, i, j, radius, within), blocks, chunk=4, threads=threads)
-        return radius, within
-    columns = telling_order(tiles.points, d, n)
-    largest = largest_value(tiles.points, d, n)
-    for_ranges(
-        lambda i, j: _nearest_by_bytes(*common, columns, largest, i, j, radius, within),
-        blocks,
-        chunk=_TOGETHER,
-        threads=threads,
-    )
-    return radius, within
+
+        def job(start: int, stop: int) -> None:
+            _nearest_exact(*common, start, stop, radius, within, nearest)
+
+    else:
+        columns = telling_order(tiles.points, d, n)
+        largest = largest_value(tiles.points, d, n)
+
+        def job(start: int, stop: int) -> None:
+            _nearest_by_bytes(*common, columns, largest, start, stop, radius, within, nearest)
+
+    for_ranges(job, blocks, chunk=_TOGETHER, threads=threads)
+    return radius, within, nearest
 
 
 def telling_order(points: FloatArray, d: int, n: int) -> IntArray:
@@ -122,8 +140,10 @@ def largest_value(points: FloatArray, d: int, n: int) -> float:  # pragma: no co
 
 
 @numba.njit(nogil=True, cache=True)
-def _insert(best: FloatArray, q: int, distance: float, extra: IntArray) -> None:  # pragma: no cover
-    """Keep the k smallest distances, and how many others were as far as the last of them."""
+def _insert(
+    best: FloatArray, who: IntArray, q: int, distance: float, place: int, extra: IntArray
+) -> None:  # pragma: no cover
+    """Keep the k smallest distances, whose they are, and how many others were as far as the last of them."""
     last = best.shape[1] - 1
     if distance == best[q, last]:
         extra[q] += distance < np.inf
@@ -132,8 +152,10 @@ def _insert(best: FloatArray, q: int, distance: float, extra: IntArray) -> None:
         slot = last
         while slot > 0 and best[q, slot - 1] > distance:
             best[q, slot] = best[q, slot - 1]
+            who[q, slot] = who[q, slot - 1]
             slot -= 1
         best[q, slot] = distance
+        who[q, slot] = place
         if best[q, last] == dropped:
             extra[q] += dropped < np.inf
         else:
@@ -155,9 +177,19 @@ def _limit(gap: FloatArray, k: int, far: float, least: FloatArray) -> float:  # 
 
 @numba.njit(nogil=True, cache=True)
 def _write(
-    best: FloatArray, q: int, extra: int, ks: IntArray, row: int, radius: FloatArray, within: IntArray
+    best: FloatArray,
+    who: IntArray,
+    q: int,
+    extra: int,
+    ks: IntArray,
+    row: int,
+    radius: FloatArray,
+    within: IntArray,
+    nearest: IntArray,
 ) -> None:  # pragma: no cover
     last = best.shape[1] - 1
+    if len(nearest) > 0:
+        nearest[row] = who[q]
     for i in range(len(ks)):
         far = best[q, ks[i] - 1]
         radius[row, i] = far
@@ -214,6 +246,7 @@ def _nearest_exact(
     last: int,
     radius: FloatArray,
     within: IntArray,
+    nearest: IntArray,
 ) -> None:  # pragma: no cover
     """Query tiles first..last: exact distances in every tile whose box is near enough, the nearest tiles first."""
     tiles = -(-n // LANES)
@@ -221,6 +254,7 @@ def _nearest_exact(
     own = np.empty((LANES, d))
     flat = own.reshape(-1)
     best = np.empty((LANES, ks[-1]))
+    who = np.zeros((LANES, ks[-1]), dtype=np.int64)
     extra = np.empty(LANES, dtype=np.int64)
     far = np.empty(LANES)  # of each query, as far as known
     gap, least = np.empty(LANES), np.empty(8)
@@ -245,16 +279,16 @@ def _nearest_exact(
                 near = drop_lowest(near)
                 gap[:] = 0.0
                 widen_f64(points, tile * d * LANES, flat, q * d, d, gap)
-                found = at_most_f64(gap, _limit(gap, ks[-1], far[q], least))
+                found = at_most_f64(gap, 0, _limit(gap, ks[-1], far[q], least))
                 if place[start + q] // LANES == tile:
                     found = drop_lane(found, place[start + q] % LANES)
                 while found != 0:
-                    _insert(best, q, gap[lowest(found)], extra)
+                    _insert(best, who, q, gap[lowest(found)], tile * LANES + lowest(found), extra)
                     found = drop_lowest(found)
                 far[q] = best[q, -1]
             farthest = far[:members].max()
         for q in range(members):
-            _write(best, q, extra[q], ks, row[start + q], radius, within)
+            _write(best, who, q, extra[q], ks, row[start + q], radius, within, nearest)
 
 
 @numba.njit(nogil=True, cache=True)
@@ -274,6 +308,7 @@ def _nearest_by_bytes(
     last: int,
     radius: FloatArray,
     within: IntArray,
+    nearest: IntArray,
 ) -> None:  # pragma: no cover
     """Query tiles first..last: bytes rule pairs out, what they leave is measured."""
     tiles = -(-n // LANES)
@@ -286,6 +321,7 @@ def _nearest_by_bytes(
     rows_of(qpoints, d, start, stop, own)
     surround(qpoints, d, start, stop, cuts, walls)
     best = np.full((asked, ks[-1]), np.inf)
+    who = np.zeros((asked, ks[-1]), dtype=np.int64)
     extra = np.zeros(asked, dtype=np.int64)
     far = np.full((last - first) * LANES, np.nan)  # near no box
     far[:asked] = np.inf
@@ -301,11 +337,11 @@ def _nearest_by_bytes(
             for tile in range(home[block, 0], home[block, 1]):
                 gap[:] = 0.0
                 widen_f64(points, tile * d * LANES, flat, q * d, d, gap)
-                found = at_most_f64(gap, _limit(gap, ks[-1], far[q], least))
+                found = at_most_f64(gap, 0, _limit(gap, ks[-1], far[q], least))
                 if place[start + q] // LANES == tile:
                     found = drop_lane(found, place[start + q] % LANES)
                 while found != 0:
-                    _insert(best, q, gap[lowest(found)], extra)
+                    _insert(best, who, q, gap[lowest(found)], tile * LANES + lowest(found), extra)
                     found = drop_lowest(found)
                 far[q] = best[q, -1]
     codes = np.zeros(padded * LANES, dtype=np.uint8)
@@ -348,7 +384,7 @@ def _nearest_by_bytes(
             while near != 0:
                 q = block * LANES + lowest(near)
                 near = drop_lowest(near)
-                found = within_u8(codes, 0, lows, q * padded, padded, min(255, 2 * reach[q]), 1)
+                found = within_u8(codes, 0, lows, q * padded, padded, min(255, 2 * reach[q]))
                 if place[start + q] // LANES == tile:
                     found = drop_lane(found, place[start + q] % LANES)
                 if found == 0:
@@ -356,12 +392,13 @@ def _nearest_by_bytes(
                 if popcount(found) > 16:
                     gap[:] = 0.0
                     widen_f64(points, tile * d * LANES, flat, q * d, d, gap)
-                    found &= at_most_f64(gap, far[q])
+                    found &= at_most_f64(gap, 0, far[q])
                     while found != 0:
-                        _insert(best, q, gap[lowest(found)], extra)
+                        _insert(best, who, q, gap[lowest(found)], tile * LANES + lowest(found), extra)
                         found = drop_lowest(found)
                 else:
                     while found != 0:
+                        place_found = tile * LANES + lowest(found)
                         lane = tile * d * LANES + lowest(found)
                         found = drop_lowest(found)
                         limit = best[q, -1]
@@ -371,13 +408,13 @@ def _nearest_by_bytes(
                             if distance > limit:
                                 break
                         if distance <= limit:
-                            _insert(best, q, distance, extra)
+                            _insert(best, who, q, distance, place_found, extra)
                 if best[q, -1] < far[q]:
                     far[q] = best[q, -1]
                     _aim(code, low, reach, q, far[q], inverse, largest)
         farthest = far[:asked].max()
     for q in range(asked):
-        _write(best, q, extra[q], ks, row[start + q], radius, within)
+        _write(best, who, q, extra[q], ks, row[start + q], radius, within, nearest)
 
 
 @numba.njit(nogil=True, cache=True)

@@ -19,7 +19,78 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
-__all__ = ["BoolArray", "FloatArray", "IntArray", "Profile", "check_layout", "constant_columns", "whole_at_least"]
+__all__ = [
+    "BoolArray",
+    "FloatArray",
+    "IntArray",
+    "Null",
+    "Profile",
+    "SurrogateBias",
+    "check_layout",
+    "constant_columns",
+    "whole_at_least",
+]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SurrogateBias:
+    """What an estimator misses on Gaussian data of the same size and covariance (`surrogates`).
+
+    Parameters
+    ----------
+    value : (cuts,) array
+        Mean of estimate less truth, in nats.
+    covariance : (cuts, cuts) array
+        Of the errors of `value`.
+    cmi : (cuts,) array
+        The truth there.
+    """
+
+    value: FloatArray
+    covariance: FloatArray
+    cmi: FloatArray
+
+    @property
+    def stderr(self) -> FloatArray:
+        """Standard error of `value`."""
+        return np.sqrt(np.diagonal(self.covariance))
+
+    @property
+    def serious(self) -> BoolArray:
+        """Whether the bias is seen and exceeds 0.02 nats and 20 % of the truth."""
+        size = np.abs(self.value)
+        return np.asarray((size > np.maximum(0.02, 0.2 * self.cmi)) & (size > 2.0 * self.stderr))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Null:
+    """What an estimator reads where A and C depend on each other through B only (`local_permutation`).
+
+    Parameters
+    ----------
+    values : (cuts, permutations) array
+        In nats.
+    p_value : (cuts,) array
+        (1 + permutations that reach the estimate) / (1 + permutations).
+    """
+
+    values: FloatArray
+    p_value: FloatArray
+
+    @property
+    def mean(self) -> FloatArray:
+        """The floor: what the estimator reads on average where the CMI is 0."""
+        return np.asarray(self.values.mean(axis=1))
+
+    @property
+    def stderr(self) -> FloatArray:
+        """Standard error of `mean`; not finite for one permutation."""
+        count = self.values.shape[1]
+        return (
+            np.asarray(self.values.std(axis=1, ddof=1) / np.sqrt(count))
+            if count > 1
+            else np.full(len(self.values), np.nan)
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,6 +114,12 @@ class Profile:
         Floor of the variance of `value`: what is left where the local values no longer vary (a CMI of 0).
     by_k : dict of int to Profile
         Of an estimator with several numbers of neighbours: the profile of each.
+    surrogate : SurrogateBias or None
+        Of an estimator that measures its own bias.
+    null : Null or None
+        If permutations were asked for.
+    calibrated : bool
+        Whether the bias on surrogates has been subtracted; its error is then part of the covariance.
     """
 
     value: FloatArray
@@ -52,6 +129,9 @@ class Profile:
     variance_factor: float = 1.0
     least_variance: FloatArray | None = None
     by_k: Mapping[int, Profile] = field(default_factory=dict)
+    surrogate: SurrogateBias | None = None
+    null: Null | None = None
+    calibrated: bool = False
 
     def covariance(self) -> FloatArray:
         """Return the (cuts, cuts) covariance of the errors of `value`; not finite where a value is not.
@@ -70,6 +150,8 @@ class Profile:
         if self.least_variance is not None:
             variance = np.diagonal(result)
             np.fill_diagonal(result, np.where(known, np.fmax(variance, self.least_variance), np.nan))
+        if self.calibrated and self.surrogate is not None:
+            result += self.surrogate.covariance
         return result
 
 

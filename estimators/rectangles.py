@@ -80,7 +80,7 @@ def count_near(
 
     for_ranges(find, len(queries), chunk=_QUERIES, threads=threads)
     pairs = [tuple(columns) for columns in sets if len(columns) == 2]
-    matrices: dict[tuple[int, ...], tuple[IntArray, IntArray, IntArray]] = {}
+    matrices: dict[tuple[int, ...], tuple[IntArray, IntArray]] = {}
 
     def build(start: int, stop: int) -> None:
         for pair in pairs[start:stop]:
@@ -228,15 +228,16 @@ def _find_ranges(
 
 
 @numba.njit(nogil=True, cache=True)
-def _wavelet_matrix(rank: IntArray) -> tuple[IntArray, IntArray, IntArray]:  # pragma: no cover
-    """Bits of the ranks, the highest level first, in words of 64; ones before each word; zeros per level."""
+def _wavelet_matrix(rank: IntArray) -> tuple[IntArray, IntArray]:  # pragma: no cover
+    """Return the bits of the ranks, the highest level first, and the zeros of each level.
+
+    A word holds 32 bits in its lower half, and in its upper half how many ones come before them.
+    """
     n = len(rank)
     levels = 1
     while (1 << levels) < n:
         levels += 1
-    blocks = n // 64 + 1
-    words = np.zeros((levels, blocks), dtype=np.int64)
-    ones = np.zeros((levels, blocks), dtype=np.int64)
+    table = np.zeros((levels, n // 32 + 1), dtype=np.int64)
     zeros = np.zeros(levels, dtype=np.int64)
     current, following = rank.copy(), np.empty(n, dtype=np.int64)
     for level in range(levels):
@@ -246,31 +247,31 @@ def _wavelet_matrix(rank: IntArray) -> tuple[IntArray, IntArray, IntArray]:  # p
             count += 1 - ((current[i] >> shift) & 1)
         zeros[level] = count
         left, right = 0, count
-        for block in range(blocks):
-            ones[level, block] = right - count
-            word = 0
-            for i in range(block * 64, min(n, block * 64 + 64)):
+        for block in range(table.shape[1]):
+            word = (right - count) << 32
+            for i in range(block * 32, min(n, block * 32 + 32)):
                 value = current[i]
                 if (value >> shift) & 1:
-                    word |= 1 << (i % 64)
+                    word |= 1 << (i & 31)
                     following[right] = value
                     right += 1
                 else:
                     following[left] = value
                     left += 1
-            words[level, block] = word
+            table[level, block] = word
         current, following = following, current
-    return words, ones, zeros
+    return table, zeros
 
 
 @numba.njit(nogil=True, cache=True)
-def _ones_before(words: IntArray, ones: IntArray, level: int, i: int) -> int:  # pragma: no cover
-    return int(ones[level, i >> 6]) + int(popcount(words[level, i >> 6] & ((1 << (i & 63)) - 1)))
+def _ones_before(table: IntArray, level: int, i: int) -> int:  # pragma: no cover
+    word = table[level, i >> 5]
+    return int(word >> 32) + int(popcount(word & ((1 << (i & 31)) - 1)))
 
 
 @numba.njit(nogil=True, cache=True)
 def _between(
-    words: IntArray, ones: IntArray, zeros: IntArray, first: int, last: int, low: int, high: int
+    table: IntArray, zeros: IntArray, first: int, last: int, low: int, high: int
 ) -> int:  # pragma: no cover
     """Points first..last with ranks from low to below high: those below high less those below low, side by side."""
     levels = len(zeros)
@@ -282,14 +283,14 @@ def _between(
     for level in range(levels):
         shift = levels - 1 - level
         if first < last:
-            left, right = _ones_before(words, ones, level, first), _ones_before(words, ones, level, last)
+            left, right = _ones_before(table, level, first), _ones_before(table, level, last)
             if (low >> shift) & 1:
                 count -= (last - first) - (right - left)
                 first, last = zeros[level] + left, zeros[level] + right
             else:
                 first, last = first - left, last - right
         if start < stop:
-            left, right = _ones_before(words, ones, level, start), _ones_before(words, ones, level, stop)
+            left, right = _ones_before(table, level, start), _ones_before(table, level, stop)
             if (high >> shift) & 1:
                 count += (stop - start) - (right - left)
                 start, stop = zeros[level] + left, zeros[level] + right
@@ -300,8 +301,7 @@ def _between(
 
 @numba.njit(nogil=True, cache=True)
 def _count_rectangles(
-    words: IntArray,
-    ones: IntArray,
+    table: IntArray,
     zeros: IntArray,
     across: IntArray,
     up: IntArray,
@@ -312,9 +312,9 @@ def _count_rectangles(
     for i in range(start, stop):
         for k in range(across.shape[1]):
             first, last, low, high = across[i, k, 0], across[i, k, 1], up[i, k, 0], up[i, k, 1]
-            count = _between(words, ones, zeros, first, last, low, high)
+            count = _between(table, zeros, first, last, low, high)
             counts[1, i, k] = count - 1
             first_s, last_s, low_s, high_s = across[i, k, 2], across[i, k, 3], up[i, k, 2], up[i, k, 3]
             if first_s != first or last_s != last or low_s != low or high_s != high:
-                count = _between(words, ones, zeros, first_s, last_s, low_s, high_s)
+                count = _between(table, zeros, first_s, last_s, low_s, high_s)
             counts[0, i, k] = max(count - 1, 0)  # nothing is nearer than 0

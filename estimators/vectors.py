@@ -18,6 +18,8 @@ LANES = 64
 GROUP = 4  # columns between two looks at whether any lane is left
 ORIGIN = float(1 << 30)  # of steps in bytes: a multiple of 256 that keeps them positive
 TOP = 2.0e9  # of steps in bytes: they are 32-bit integers first
+STEPS = 65535.0  # of steps in 16 bits: from 0 to here, stored less the middle
+MIDDLE = 32768
 
 _I64 = ir.IntType(64)
 
@@ -52,16 +54,20 @@ def _splat(builder: Any, value: Any, vector: Any) -> Any:
 def _larger(builder: Any, a: Any, b: Any, vector: Any) -> Any:
     if vector is _F64:
         return builder.select(builder.fcmp_ordered(">", a, b), a, b)
-    compare = builder.icmp_unsigned if vector is _U8 else builder.icmp_signed
-    return builder.select(compare(">", a, b), a, b)
+    return builder.select(builder.icmp_unsigned(">", a, b), a, b)
 
 
-def _absolute(builder: Any, x: Any, vector: Any) -> Any:
+def _apart(builder: Any, a: Any, b: Any, vector: Any) -> Any:
+    """|a - b|; of 16-bit integers 32,767 or 32,768 where it is more, to be read without sign."""
     if vector is _F64:  # clear the sign
         bits = _vector(_I64)
         clear = ir.Constant(bits, [0x7FFFFFFFFFFFFFFF] * LANES)
-        return builder.bitcast(builder.and_(builder.bitcast(x, bits), clear), vector)
-    zero = ir.Constant(vector, [0] * LANES)
+        return builder.bitcast(builder.and_(builder.bitcast(builder.fsub(a, b), bits), clear), vector)
+    name = f"llvm.ssub.sat.v{LANES}i16"
+    subtract = builder.module.globals.get(name)
+    if subtract is None:
+        subtract = ir.Function(builder.module, ir.FunctionType(vector, [vector, vector]), name)
+    x, zero = builder.call(subtract, [a, b]), ir.Constant(vector, [0] * LANES)
     return builder.select(builder.icmp_signed("<", x, zero), builder.sub(zero, x), x)
 
 
@@ -102,10 +108,10 @@ def _constant(value: int) -> Any:
 
 @intrinsic
 def within_u8(  # type: ignore[no-untyped-def]
-    typing, codes, base, low, low_base, columns, limit, few
+    typing, codes, base, low, low_base, columns, limit
 ):
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        codes, base, low, low_base, columns, limit, few = args
+        codes, base, low, low_base, columns, limit = args
         tile = _at(context, builder, signature.args[0], codes, base)
         own = _at(context, builder, signature.args[2], low, low_base)
         top = _splat(builder, builder.trunc(limit, ir.IntType(8)), _U8)
@@ -118,13 +124,13 @@ def within_u8(  # type: ignore[no-untyped-def]
                 gap = builder.sub(x, _splat(builder, builder.load(builder.gep(own, [c])), _U8))
                 far = _larger(builder, far, gap, _U8)
             mask = builder.bitcast(builder.icmp_unsigned("<=", far, top), _I64)
-            return [far, mask], builder.icmp_signed(">", builder.ctpop(mask), few)
+            return [far, mask], builder.icmp_signed("!=", mask, _constant(0))
 
         start = [ir.Constant(_U8, [0] * LANES), ir.Constant(_I64, -1)]
         return _loop(builder, builder.sdiv(columns, _constant(GROUP)), start, group)[1]
 
     whole = types.int64
-    return whole(codes, whole, low, whole, whole, whole, whole), emit
+    return whole(codes, whole, low, whole, whole, whole), emit
 
 
 def _widen_vector(vector: Any) -> Any:
@@ -135,12 +141,11 @@ def _widen_vector(vector: Any) -> Any:
             tile = _at(context, builder, signature.args[0], points, base)
             query = _at(context, builder, signature.args[2], own, own_base)
             state = _at(context, builder, signature.args[5], far, _constant(0))
-            subtract = builder.fsub if vector is _F64 else builder.sub
 
             def column(c: Any, values: list[Any]) -> tuple[list[Any], Any]:
                 x = _load(builder, builder.gep(tile, [builder.mul(c, _constant(LANES))]), vector)
-                gap = subtract(x, _splat(builder, builder.load(builder.gep(query, [c])), vector))
-                return [_larger(builder, values[0], _absolute(builder, gap, vector), vector)], _ALWAYS
+                gap = _apart(builder, x, _splat(builder, builder.load(builder.gep(query, [c])), vector), vector)
+                return [_larger(builder, values[0], gap, vector)], _ALWAYS
 
             result = _loop(builder, columns, [_load(builder, state, vector)], column)[0]
             _store(builder, result, state, vector)
@@ -152,7 +157,7 @@ def _widen_vector(vector: Any) -> Any:
     return widen
 
 
-def _round_vector(vector: Any, origin: float, top: float) -> Any:
+def _round_vector(vector: Any, origin: float, top: float, shift: int) -> Any:
     @intrinsic
     def round_to(typing, points, at, base, inverse, codes, to):  # type: ignore[no-untyped-def]
         def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -166,6 +171,7 @@ def _round_vector(vector: Any, origin: float, top: float) -> Any:
             steps = builder.select(builder.fcmp_ordered("<", steps, highest), steps, highest)
             steps = builder.select(builder.fcmp_ordered(">", steps, zero), steps, zero)
             whole = builder.fptosi(steps, _vector(ir.IntType(32)))
+            whole = builder.sub(whole, ir.Constant(whole.type, [shift] * LANES))
             _store(
                 builder, builder.trunc(whole, vector), _at(context, builder, signature.args[4], codes, to), vector
             )
@@ -177,81 +183,58 @@ def _round_vector(vector: Any, origin: float, top: float) -> Any:
 
 
 @intrinsic
-def walk_i16(typing, codes, own, own_base, first, stops, inner, outer, row, few, far, near, maybe):  # type: ignore[no-untyped-def]
+def walk_i16(  # type: ignore[no-untyped-def]
+    typing, codes, own, own_base, first, stops, inner, outer, far, near, maybe
+):
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        codes, own, own_base, first, stops, inner, outer, row, few, far, near, maybe = args
-        kinds = dict(
-            zip(
-                ("codes", "own", "stops", "inner", "outer", "far", "near", "maybe"),
-                (signature.args[i] for i in (0, 1, 4, 5, 6, 9, 10, 11)),
-                strict=True,
-            )
-        )
+        codes, own, own_base, first, stops, inner, outer = args[:7]
         zero = _constant(0)
-        tile = _at(context, builder, kinds["codes"], codes, zero)
-        query = _at(context, builder, kinds["own"], own, own_base)
-        ends = context.make_array(kinds["stops"])(context, builder, stops)
-        inner_shape = context.make_array(kinds["inner"])(context, builder, inner)
-        several = builder.extract_value(inner_shape.shape, 1)
-        radii = builder.mul(row, several)
-        inner_at = _at(context, builder, kinds["inner"], inner, radii)
-        outer_at = _at(context, builder, kinds["outer"], outer, radii)
-        near_at = _at(context, builder, kinds["near"], near, zero)
-        maybe_at = _at(context, builder, kinds["maybe"], maybe, zero)
-        state = _at(context, builder, kinds["far"], far, zero)
-
-        def mask(gap: Any, limits: Any, k: Any) -> Any:
-            limit = builder.trunc(builder.load(builder.gep(limits, [k])), ir.IntType(16))
-            return builder.bitcast(builder.icmp_signed("<=", gap, _splat(builder, limit, _I16)), _I64)
+        tile = _at(context, builder, signature.args[0], codes, zero)
+        query = _at(context, builder, signature.args[1], own, own_base)
+        ends = context.make_array(signature.args[4])(context, builder, stops)
+        far_at, near_at, maybe_at = (_at(context, builder, signature.args[i], args[i], zero) for i in (7, 8, 9))
+        surely, perhaps = (_splat(builder, builder.trunc(x, ir.IntType(16)), _I16) for x in (inner, outer))
 
         def stop(j: Any, values: list[Any]) -> tuple[list[Any], Any]:
-            start, gap, _, _ = values
+            start, gap, _ = values
             end = builder.load(builder.gep(ends.data, [j]))
 
             def column(i: Any, inside: list[Any]) -> tuple[list[Any], Any]:
                 c = builder.add(start, i)
                 x = _load(builder, builder.gep(tile, [builder.mul(c, _constant(LANES))]), _I16)
-                apart = builder.sub(x, _splat(builder, builder.load(builder.gep(query, [c])), _I16))
-                return [_larger(builder, inside[0], _absolute(builder, apart, _I16), _I16)], _ALWAYS
+                apart = _apart(builder, x, _splat(builder, builder.load(builder.gep(query, [c])), _I16), _I16)
+                return [_larger(builder, inside[0], apart, _I16)], _ALWAYS
 
             gap = _loop(builder, builder.sub(end, start), [gap], column)[0]
-            place = builder.mul(j, several)
-
-            def radius(k: Any, inside: list[Any]) -> tuple[list[Any], Any]:
-                at = builder.add(place, k)
-                builder.store(mask(gap, inner_at, k), builder.gep(near_at, [at]))
-                left = mask(gap, outer_at, k)  # the last is of the largest radius
-                builder.store(left, builder.gep(maybe_at, [at]))
-                return [left], _ALWAYS
-
-            left = _loop(builder, several, [_constant(-1)], radius)[0]
+            _store(builder, gap, builder.gep(far_at, [builder.mul(j, _constant(LANES))]), _I16)
+            left = builder.bitcast(builder.icmp_unsigned("<=", gap, perhaps), _I64)
+            builder.store(builder.bitcast(builder.icmp_unsigned("<", gap, surely), _I64), builder.gep(near_at, [j]))
+            builder.store(left, builder.gep(maybe_at, [j]))
             done = builder.add(j, _constant(1))
-            return [end, gap, left, done], builder.icmp_signed(">", builder.ctpop(left), few)
+            return [end, gap, done], builder.icmp_signed("!=", left, zero)
 
-        start = [first, _load(builder, state, _I16), _constant(-1), zero]
-        _, gap, _, done = _loop(builder, builder.extract_value(ends.shape, 0), start, stop)
-        _store(builder, gap, state, _I16)
-        return done
+        start = [first, ir.Constant(_I16, [0] * LANES), zero]
+        return _loop(builder, builder.extract_value(ends.shape, 0), start, stop)[2]
 
     whole = types.int64
-    return whole(codes, own, whole, whole, stops, inner, outer, whole, whole, far, near, maybe), emit
+    return whole(codes, own, whole, whole, stops, whole, whole, far, near, maybe), emit
 
 
 def _compare_vector(vector: Any, relation: str) -> Any:
     @intrinsic
-    def compare(typing, far, limit):  # type: ignore[no-untyped-def]
+    def compare(typing, far, at, limit):  # type: ignore[no-untyped-def]
         def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            far, limit = args
-            x = _load(builder, _at(context, builder, signature.args[0], far, _constant(0)), vector)
+            far, at, limit = args
+            x = _load(builder, _at(context, builder, signature.args[0], far, at), vector)
             if vector is _F64:
                 lanes = builder.fcmp_ordered(relation, x, _splat(builder, limit, vector))
             else:
-                lanes = builder.icmp_signed(
+                lanes = builder.icmp_unsigned(
                     relation, x, _splat(builder, builder.trunc(limit, ir.IntType(16)), vector)
                 )
             return builder.bitcast(lanes, _I64)
 
-        return types.int64(far, types.float64 if vector is _F64 else types.int64), emit
+        return types.int64(far, types.int64, types.float64 if vector is _F64 else types.int64), emit
 
     return compare
 
@@ -333,6 +316,7 @@ widen_f64 = _widen_vector(_F64)
 widen_i16 = _widen_vector(_I16)
 at_most_f64 = _compare_vector(_F64, "<=")
 at_most_i16 = _compare_vector(_I16, "<=")
+below_i16 = _compare_vector(_I16, "<")
 below_f64 = _compare_vector(_F64, "<")
-round_i16 = _round_vector(_I16, 0.0, 32767.0)
-round_u8 = _round_vector(_U8, ORIGIN, TOP)
+round_i16 = _round_vector(_I16, 0.0, STEPS, MIDDLE)
+round_u8 = _round_vector(_U8, ORIGIN, TOP, 0)

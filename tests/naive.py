@@ -123,3 +123,21 @@ def discrete(x: FloatArray, sizes: Sequence[int], correction: str) -> FloatArray
             value = n * value - (n - 1) * float(np.mean([estimate(np.delete(x, i, axis=0)) for i in range(n)]))
         values.append(np.nan if tells_nothing(x, sizes, cut) else value)
     return np.array(values)
+
+
+def near_counts(
+    x: FloatArray, offsets: Sequence[int], radius: FloatArray, samples: Sequence[int]
+) -> NDArray[np.int64]:
+    """Others nearer than each radius, and not farther, in S_1..S_i and in A as well; shape (q, K, 4, m + 1)."""
+    shells = len(offsets) - 2
+    counts = np.zeros((len(samples), radius.shape[1], 4, shells + 1), dtype=np.int64)
+    for row, sample in enumerate(samples):
+        gaps = np.delete(np.abs(x - x[sample]), sample, axis=0)
+        in_a = gaps[:, : offsets[1]].max(axis=1)
+        for i in range(1, shells + 1):
+            part = gaps[:, offsets[1] : offsets[i + 1]]
+            in_b = part.max(axis=1) if part.shape[1] else np.full(len(part), -1.0)
+            both = np.maximum(in_a, in_b)
+            for k, r in enumerate(radius[row]):
+                counts[row, k, :, i] = [(in_b < r).sum(), (both < r).sum(), (in_b <= r).sum(), (both <= r).sum()]
+    return counts

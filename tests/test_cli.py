@@ -580,3 +580,33 @@ def test_bugs_are_called_bugs(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_errors_in_the_last_digits(value: float, error: float, text: str) -> None:
     assert with_error(value, error) == text
+
+
+def test_what_ksg_knows_of_itself_is_printed_and_kept(tmp_path: Path) -> None:
+    """Bias on surrogates by default; floor and p-values, calibrated, with queries, if asked for."""
+    base = ["run", "digits", *FAST, "--method", "ksg", "--center", "1,3", "--reach", "3"]
+    plain = call(*base)
+    assert plain.exit_code == 0, plain.output
+    assert "Bias on Gaussian data of the same covariance, in 10^-3 nats\n" in plain.stdout
+    assert "p-values" not in plain.stdout
+    assert "Bias on" not in call(*base, "--surrogates", "0").stdout
+    out = tmp_path / "s.nc"
+    full = call(*base, "--calibrate", "--permutations", "3", "--queries", "100", "--out", out)
+    assert full.exit_code == 0, full.output
+    assert "in 10^-3 nats, subtracted above" in full.stdout
+    assert "Floor: mean over local permutations" in full.stdout
+    assert "p-values" in full.stdout
+    assert "averaged over 100 of the 300 samples" in full.stdout
+    assert call("show", out).stdout == full.stdout.replace(f"Wrote {out}\n", "")
+    assert set((4 * PhaseScan.load(out).dataset.p_value.values).ravel().tolist()) <= {1.0, 2.0, 3.0, 4.0}
+
+
+def test_wrong_options_of_ksg() -> None:
+    base = ["run", "digits", "--method"]
+    for option in ("--queries", "--surrogates", "--permutations", "--k"):
+        fails(f"{option} is for --method ksg, not gaussian", *base, "gaussian", option, "3")
+        fails("must be at least", *base, "ksg", "--center", "1,3", "--reach", "3", option, "-1")
+        assert call(*base, "ksg", option, "x").exit_code == 2
+    fails("--calibrate is for --method ksg, not copula", *base, "copula", "--calibrate")
+    fails("calibrate subtracts the bias", *base, "ksg", "--reach", "3", "--calibrate", "--surrogates", "0")
+    fails("--shrinkage is for --method gaussian and copula, not ksg", *base, "ksg", "--shrinkage", "oas")

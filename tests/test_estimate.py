@@ -22,6 +22,31 @@ def images() -> np.ndarray:
     return chain(4, ()).sample(300, 0).reshape(300, 3, 3)
 
 
+def test_ksg_says_what_it_knows_of_itself() -> None:
+    """In the units asked for; every width its own; several k in one result."""
+    x = np.random.default_rng(0).standard_normal((200, 6))
+    x[:, 0] += x[:, 5]
+    estimate = estimate_cmi(x, 0, [1, 2], [4, 5], k=[3, 6], n_permutations=4, seed=2)
+    again = estimate_cmi(x, 0, [1, 2], [4, 5], k=[3, 6], n_permutations=4, seed=2, units="bits")
+    for name in ("value", "stderr", "surrogate_bias", "surrogate_stderr", "null_mean", "null_stderr"):
+        assert getattr(again, name) == pytest.approx(getattr(estimate, name) / np.log(2.0))
+    assert again.p_value == estimate.p_value == pytest.approx(0.2)
+    assert estimate.value == pytest.approx(np.mean([one.value for one in estimate.by_k.values()]))
+    assert list(estimate.by_k) == [3, 6]
+    assert estimate.by_k[3].value == pytest.approx(estimate_cmi(x, 0, [1, 2], [4, 5], k=3).value)
+    assert "surrogate_bias=" in repr(estimate)
+    assert "p_value=0.2" in repr(estimate)
+    other = estimate_cmi(x, 0, [1, 2], [4, 5], k=[3, 6], n_permutations=4, seed=3)
+    assert other.value == estimate.value
+    assert other.surrogate_bias != estimate.surrogate_bias
+    few = estimate_cmi(x, 0, [1, 2], queries=50)
+    assert few.local.shape == (50,)
+    assert few.n_samples == 200
+    bare = estimate_cmi(x, 0, [1, 2], method="gaussian")
+    assert bare.surrogate_bias is bare.p_value is bare.null_mean is None
+    assert not bare.by_k
+
+
 def test_regions_by_mask_index_and_name(images: np.ndarray) -> None:
     flat = images.reshape(300, 9)
     expected = ksg_profile(flat[:, [4, 1, 3, 0, 8]], (1, 2, 2))
@@ -117,7 +142,8 @@ def test_profile_is_the_estimates_of_its_widths(method: str) -> None:
     assert error == pytest.approx(paired * inflation, rel=1e-6)
     assert error < profile.stderr[1] + profile.stderr[3]
     table = profile.to_dataframe()
-    assert table.columns.tolist() == ["r", "cmi", "stderr", "bias"]
+    own = ["surrogate_bias", "surrogate_stderr"] if method == "ksg" else []
+    assert table.columns.tolist() == ["r", "cmi", "stderr", "bias", *own]
     assert table.cmi.tolist() == profile.value.tolist()
     assert "CMIProfile(widths=[0, 1, 2, 3]" in repr(profile)
     with pytest.raises(ValueError, match="width 9 is not in this profile"):

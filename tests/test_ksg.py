@@ -33,13 +33,13 @@ def test_equals_the_naive_twin(kind: str, sizes: tuple[int, ...], k: int) -> Non
         x = np.maximum(x - 0.8, 0.0)
     forms: tuple[Ties, ...] = ("auto", "continuous", "mixed")
     for ties in forms:
-        got = ksg_profile(x, sizes, k=k, ties=ties)
+        got = ksg_profile(x, sizes, k=k, ties=ties, surrogates=0)
         expected = naive_ksg(x, sizes, k, ties=ties)
         np.testing.assert_allclose(got.local, expected, rtol=0, atol=1e-12)
         np.testing.assert_allclose(got.value, expected.mean(axis=1), rtol=0, atol=1e-12)
     if kind == "continuous":
-        plain = ksg_profile(x, sizes, k=k, ties="continuous")
-        np.testing.assert_array_equal(ksg_profile(x, sizes, k=k).local, plain.local)
+        plain = ksg_profile(x, sizes, k=k, ties="continuous", surrogates=0)
+        np.testing.assert_array_equal(ksg_profile(x, sizes, k=k, surrogates=0).local, plain.local)
 
 
 @settings(max_examples=30)
@@ -52,7 +52,10 @@ def test_equals_the_naive_twin(kind: str, sizes: tuple[int, ...], k: int) -> Non
 def test_equals_the_naive_twin_on_any_shape(seed: int, sizes: tuple[int, ...], k: int, n: int) -> None:
     x = np.random.default_rng(seed).standard_normal((n, sum(sizes)))
     np.testing.assert_allclose(
-        ksg_profile(x, sizes, k=k).local, naive_ksg(x, sizes, k, ties="continuous"), rtol=0, atol=1e-12
+        ksg_profile(x, sizes, k=k, surrogates=0).local,
+        naive_ksg(x, sizes, k, ties="continuous"),
+        rtol=0,
+        atol=1e-12,
     )
 
 
@@ -62,7 +65,9 @@ def test_independent_data_average_to_zero(sizes: tuple[int, ...]) -> None:
     """Mean over 200 seeds within 3 standard errors of 0: what clipping at zero would spoil."""
     values = np.array(
         [
-            ksg_profile(np.random.default_rng(seed).standard_normal((300, sum(sizes))), sizes).value[0]
+            ksg_profile(np.random.default_rng(seed).standard_normal((300, sum(sizes))), sizes, surrogates=0).value[
+                0
+            ]
             for seed in range(200)
         ]
     )
@@ -86,7 +91,7 @@ def test_gaussian_truth_in_low_dimension() -> None:
 def test_standard_error_is_the_spread_over_seeds() -> None:
     """The summands share neighbours; the claimed error allows for it."""
     for sizes, model in (((1, 0, 2), chain(1, ())), ((1, 2, 4), chain(3, (1,), a=0.5))):
-        results = [ksg_profile(model.sample(500, seed), sizes) for seed in range(200)]
+        results = [ksg_profile(model.sample(500, seed), sizes, surrogates=0) for seed in range(200)]
         spread = np.std([r.value[0] for r in results], ddof=1)
         claimed = np.sqrt(np.mean([r.covariance()[0, 0] for r in results]))
         assert 0.85 < claimed / spread < 1.2
@@ -100,7 +105,9 @@ def test_bias_in_many_dimensions_is_named() -> None:
     a = 2.0 * c + rng.standard_normal(2000)
     result = ksg_profile(np.column_stack([a, b, c]), (1, 8, 1))
     assert 0.1 < result.value[0] < 0.5 < 0.5 * np.log(5.0)
-    assert "far towards 0 where the CMI is large" in result.notes[0]
+    assert "the estimate is off by more than 0.02 nats and 20 %" in result.notes[0]
+    unmeasured = ksg_profile(np.column_stack([a, b, c]), (1, 8, 1), surrogates=0)
+    assert "far towards 0 where the CMI is large" in unmeasured.notes[0]
 
 
 def test_ties_break_the_plain_form_and_are_detected() -> None:
@@ -138,7 +145,7 @@ def test_independent_data_with_ties_average_to_zero() -> None:
                 x = np.random.default_rng(seed).standard_normal((1000, 5))
                 first = np.where(x[:, :1] < -1.28, 0.0, x[:, :1])
                 x = np.maximum(x, 0.0) if kind == "all rectified" else np.hstack([first, x[:, 1:]])
-                values.append(ksg_profile(x, (1, 2, 2), ties=ties).value[0])
+                values.append(ksg_profile(x, (1, 2, 2), ties=ties, surrogates=0).value[0])
             means[ties] = np.mean(values)
         assert abs(means["auto"]) < 0.006
         assert means["mixed"] > 0.01
@@ -199,13 +206,61 @@ def test_smallest_sample_and_constant_columns() -> None:
     assert np.isfinite(ksg_profile(x, (1, 1, 1), k=5).value).all()
     padded = np.insert(x, 1, 3.0, axis=1)
     np.testing.assert_array_equal(ksg_profile(padded, (1, 2, 1)).local, ksg_profile(x, (1, 1, 1)).local)
-    assert not ksg_profile(np.insert(x, 1, 0.1, axis=1), (1, 2, 1)).notes  # 0.1 has a spread of 1e-17 in floats
+    assert not ksg_profile(
+        np.insert(x, 1, 0.1, axis=1), (1, 2, 1), surrogates=0
+    ).notes  # 0.1 has a spread of 1e-17 in floats
     for part in range(3):
         some = x.copy()
         some[:, part] = 0.1
         if part != 1:
             assert (ksg_profile(some, (1, 1, 1), k=2).local == 0.0).all()
     assert (ksg_profile(np.ones((20, 3)), (1, 1, 1)).local == 0.0).all()
+
+
+def test_several_k_are_one_pass() -> None:
+    """Each k to the last bit what it is alone, in any order; the profile is the mean, with its own error."""
+    x = chain(4, (1, 2)).sample(500, 0)
+    sizes = (1, 2, 2, 4)
+    together = ksg_profile(x, sizes, k=[10, 3, 5])
+    assert list(together.by_k) == [3, 5, 10]
+    for k, profile in together.by_k.items():
+        alone = ksg_profile(x, sizes, k=k)
+        np.testing.assert_array_equal(profile.local, alone.local)
+        np.testing.assert_array_equal(profile.covariance(), alone.covariance())
+        assert profile.surrogate is not None
+        assert alone.surrogate is not None
+        np.testing.assert_allclose(profile.surrogate.value, alone.surrogate.value, atol=1e-15)
+    np.testing.assert_allclose(together.value, np.mean([p.value for p in together.by_k.values()], axis=0))
+    np.testing.assert_allclose(together.local.mean(axis=1), together.value)
+    assert together.notes[0] == "mean over k = 3, 5, 10"
+    assert not ksg_profile(x, sizes, k=[4]).by_k
+
+
+def test_queries_are_a_sample_of_the_summands() -> None:
+    x = chain(4, (1, 2)).sample(400, 0)
+    sizes = (1, 2, 2, 4)
+    every = ksg_profile(x, sizes, surrogates=0)
+    some = ksg_profile(x, sizes, queries=50, seed=1, surrogates=0)
+    assert some.local.shape == (2, 50)
+    assert set(some.local[0].tolist()) <= set(every.local[0].tolist())
+    assert "averaged over 50 of the 400 samples" in some.notes
+    np.testing.assert_array_equal(some.local, ksg_profile(x, sizes, queries=50, seed=1, surrogates=0).local)
+    assert (some.local != ksg_profile(x, sizes, queries=50, seed=2, surrogates=0).local).any()
+    for enough in (400, 10**9):
+        np.testing.assert_array_equal(ksg_profile(x, sizes, queries=enough, surrogates=0).local, every.local)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("queries", [50, 300, 800])
+def test_the_error_says_what_queries_cost(queries: int) -> None:
+    model = chain(3, (1,), a=0.5)
+    results = [
+        ksg_profile(model.sample(1000, seed), (1, 2, 4), queries=queries, seed=seed, surrogates=0)
+        for seed in range(200)
+    ]
+    spread = np.std([r.value[0] for r in results], ddof=1)
+    claimed = np.sqrt(np.mean([r.covariance()[0, 0] for r in results]))
+    assert 0.85 < claimed / spread < 1.2
 
 
 def test_bad_input() -> None:
@@ -217,6 +272,28 @@ def test_bad_input() -> None:
     for k in (2.5, "3", True, None):
         with pytest.raises(TypeError, match="k must be an integer"):
             ksg_profile(x, (1, 1, 1), k=k)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="k is empty"):
+        ksg_profile(x, (1, 1, 1), k=[])
+    with pytest.raises(ValueError, match=r"k repeats a number of neighbours: \[2, 2\]"):
+        ksg_profile(x, (1, 1, 1), k=[2, 2])
+    with pytest.raises(ValueError, match="9 neighbours need at least 11 samples, got 6"):
+        ksg_profile(x, (1, 1, 1), k=[2, 9])
+    for name, least in (
+        ("queries", 2),
+        ("surrogates", 0),
+        ("n_permutations", 0),
+        ("permutation_neighbours", 2),
+        ("seed", 0),
+    ):
+        with pytest.raises(ValueError, match=f"{name} must be at least {least}, got {least - 1}"):
+            ksg_profile(x, (1, 1, 1), k=2, **{name: least - 1})  # type: ignore[arg-type]
+        for bad in (2.5, "3", True, np.nan, [3]):
+            with pytest.raises(TypeError, match=f"{name} must be an integer"):
+                ksg_profile(x, (1, 1, 1), k=2, **{name: bad})  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="calibrate subtracts the bias measured on surrogates"):
+        ksg_profile(x, (1, 1, 1), k=2, calibrate=True, surrogates=0)
+    with pytest.raises(ValueError, match="too far apart"):
+        ksg_profile(np.where(x == x.max(), 1.7e308, -1e308 * (x == x.min())), (1, 1, 1), k=2)
     with pytest.raises(ValueError, match="threads must be at least 1, got 0"):
         ksg_profile(x, (1, 1, 1), k=2, threads=0)
     with pytest.raises(ValueError, match='ties must be "auto", "continuous" or "mixed"'):
@@ -232,6 +309,12 @@ def test_without_compilation() -> None:
         "for ties in ('auto', 'continuous', 'mixed'):\n"
         "    got = ksg_profile(x, (1, 2, 1, 1), k=3, ties=ties).local\n"
         "    np.testing.assert_allclose(got, ksg(x, (1, 2, 1, 1), 3, ties=ties), atol=1e-12)\n"
+        "from test_neighbours import check\n"
+        "for kind in ('continuous', 'rounded', 'far from 0'):\n"
+        "    check(kind, 70, (1, 1, 1), [1, 9], every=3)\n"
+        "    check(kind, 66, (1, 2, 3, 4), [2, 5], every=3)\n"
+        "result = ksg_profile(x, (1, 2, 1, 1), k=3, n_permutations=2)\n"
+        "assert result.surrogate is not None and np.isfinite(result.null.values).all()\n"
     )
     environment = {**os.environ, "NUMBA_DISABLE_JIT": "1", "PYTHONPATH": str(ROOT / "tests")}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment, cwd=ROOT / "tests")

@@ -167,6 +167,62 @@ def test_errors_in_workers_reach_the_caller() -> None:
         phase_scan(chain_in_space(50), levels=[0.1, 0.2], method="ksg", k=60, executor=executor)
 
 
+def test_what_the_method_knows_of_itself_is_stored(tmp_path: Path) -> None:
+    """Bias, floor and p-values: level by level, the same with workers, resumed, saved and loaded."""
+    x = chain_in_space(150, 7)
+    options: dict[str, Any] = {"method": "ksg", "widths": [1, 2], "n_permutations": 3, "queries": 60, "seed": 5}
+    scan = phase_scan(x, levels=[0.2, 0.6], **options)
+    data = scan.dataset
+    for name in ("surrogate_bias", "surrogate_stderr", "null_mean", "null_stderr", "p_value"):
+        assert data[name].dims == ("t", "r")
+        assert np.isfinite(data[name].values).all()
+        assert data[name].attrs["long_name"]
+    assert (np.abs(data.surrogate_bias.values) > 0.0).all()
+    assert len(set(data.surrogate_bias.values.ravel().tolist())) == 4
+    assert set((4 * data.p_value.values).ravel().tolist()) <= {1.0, 2.0, 3.0, 4.0}
+    assert "queries" in scan.config["options"]
+    assert "seed" not in scan.config["options"]
+    first = phase_scan(x, levels=[0.6], **options)
+    with ThreadPoolExecutor(2) as executor:
+        whole = phase_scan(x, levels=[0.2, 0.6], resume=first, executor=executor, **options)
+    assert whole.dataset.drop_attrs().identical(data.drop_attrs())
+    scan.save(tmp_path / "s.nc")
+    loaded = PhaseScan.load(tmp_path / "s.nc")
+    assert loaded.dataset.identical(data)
+    table = loaded.to_dataframe()
+    assert table.surrogate_bias.tolist() == data.surrogate_bias.values.ravel().tolist()
+    assert table.p_value.tolist() == data.p_value.values.ravel().tolist()
+    damaged = data.copy()
+    damaged["p_value"] = data.p_value.transpose("r", "t")
+    with pytest.raises(ValueError, match="p_value does not hold numbers over"):
+        PhaseScan(damaged)
+
+
+def test_the_seed_of_a_level_is_its_own() -> None:
+    """Surrogates of two levels are independent draws, and another seed draws others."""
+    x = chain_in_space(100, 5)
+    one, other = (
+        phase_scan(
+            x, levels=[0.999, 1.0], widths=[1], method="ksg", seed=seed
+        ).dataset.surrogate_bias.values.ravel()
+        for seed in (0, 1)
+    )
+    assert len({*one.tolist(), *other.tolist()}) == 4
+
+
+def test_calibrated_scans_say_so() -> None:
+    x = chain_in_space(200, 7)
+    plain = phase_scan(x, levels=[0.1], widths=[1, 2], method="ksg").dataset
+    calibrated = phase_scan(x, levels=[0.1], widths=[1, 2], method="ksg", calibrate=True).dataset
+    np.testing.assert_allclose(calibrated.cmi, plain.cmi - plain.surrogate_bias)
+    np.testing.assert_array_equal(calibrated.bias, plain.surrogate_bias)
+    np.testing.assert_allclose(calibrated.stderr**2, plain.stderr**2 + plain.surrogate_stderr**2)
+    assert (plain.bias == 0.0).all()
+    without = phase_scan(x, levels=[0.1], widths=[1, 2], method="ksg", surrogates=0).dataset
+    assert "surrogate_bias" not in without
+    np.testing.assert_array_equal(without.cmi, plain.cmi)
+
+
 def test_progress() -> None:
     seen: list[tuple[int, int]] = []
     phase_scan(chain_in_space(50), levels=[0.1, 0.2, 0.3], progress=lambda done, total: seen.append((done, total)))
