@@ -124,6 +124,13 @@ def run(
             help="Local permutations for the floor and p-values, for ksg.  [default: 0]", show_default=False
         ),
     ] = None,
+    features: Annotated[
+        str | None,
+        typer.Option(
+            help="Few numbers in place of the pixels, for ksg on whole images: regression or pca.",
+            show_default=False,
+        ),
+    ] = None,
     shrinkage: Annotated[
         str | None,
         typer.Option(
@@ -188,6 +195,7 @@ def run(
                         "--surrogates": ("surrogates", surrogates),
                         "--calibrate": ("calibrate", calibrate or None),
                         "--permutations": ("n_permutations", permutations),
+                        "--features": ("features", features),
                         "--shrinkage": ("shrinkage", _shrinkage(shrinkage)),
                     },
                 ),

@@ -214,8 +214,8 @@ def estimate_cmi(
         Of the random numbers of "ksg": surrogates, queries and permutations.
     **options
         Of the method. "ksg": k (one or several), ties, standardize, queries, surrogates, calibrate,
-        n_permutations, permutation_neighbours, threads; "gaussian" and "copula": shrinkage, correct_bias;
-        "discrete": correction. See `estimators`.
+        n_permutations, permutation_neighbours, features, folds, threads; "gaussian" and "copula": shrinkage,
+        correct_bias; "discrete": correction. See `estimators`.
 
     Returns
     -------

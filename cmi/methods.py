@@ -113,7 +113,7 @@ METHODS: dict[str, Method] = {
         Method(
             "ksg",
             ksg_profile,
-            "any dependence in a few dimensions; in many (a whole image) biased beyond its error, and says so",
+            "any dependence in a few dimensions, its bias measured; in many with --features regression",
         ),
         Method(
             "discrete",

@@ -220,8 +220,9 @@ def _suggestion(data: SampleSet, n_columns: int, tied: float) -> str:
     if n_columns > 20:
         ties = " (clean data with so many ties are far from its Gaussian copula)" if tied > 0.5 else ""
         return (
-            f"--method gaussian. {n_columns:,} columns are too many for ksg, which suits regions of a few "
-            f"pixels (small --reach); copula is a second opinion{ties}."
+            f"--method gaussian. {n_columns:,} columns are too many for ksg as they are: it suits regions of a few "
+            "pixels (small --reach), or --features regression --k 20 for dependence beyond the linear; copula is a "
+            f"second opinion{ties}."
         )
     if len(data) > 200_000:
         return "--method ksg with --queries 20000 for any form of dependence, or --method gaussian."

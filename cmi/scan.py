@@ -145,7 +145,11 @@ def phase_scan(
         "noise": schedule.to_dict(),
         "method": method,
         # the number of threads changes nothing, and must not keep a scan from being resumed
-        "options": {k: v for k, v in {**chosen.options, **options}.items() if k != "threads"},
+        "options": {
+            k: f"{v.__module__}.{v.__qualname__}" if callable(v) else v
+            for k, v in {**chosen.options, **options}.items()
+            if k != "threads"
+        },
         "center": _center(samples.shape, center, channel_axis),
         "radius": int(radius),
         "reach": None if reach is None else int(reach),

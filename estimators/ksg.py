@@ -36,8 +36,10 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import block_diag
 from scipy.special import digamma
 
+from estimators.features import Features, compress
 from estimators.kd_order import kd_tiles, queries_among
 from estimators.local_permutation import LocalPermutations
 from estimators.near_counts import near_counts
@@ -90,6 +92,8 @@ def ksg_profile(
     calibrate: bool = False,
     n_permutations: int = 0,
     permutation_neighbours: int = 5,
+    features: Features = None,
+    folds: int = 5,
     seed: int = 0,
     threads: int | None = None,
 ) -> Profile:
@@ -125,8 +129,21 @@ def ksg_profile(
         estimate per cut. Default 0: none.
     permutation_neighbours : int
         Samples near in B among which C is exchanged, itself included; 5 as in Runge (2018).
+    features : {None, "regression", "pca"} or callable
+        What stands for the columns, in many of which the estimate collapses; None (default): they themselves.
+        "regression": cross-fitted predictions of A, mean and spread, from B and from B and C, five columns for one
+        of A (`estimators.features`). What the regressions miss of C lowers the CMI; what they miss of B can raise
+        it, as C may have seen it, or lower it. Choose k = 20: the columns for C hardly depend on those for B, so
+        that more neighbours cost little bias and halve the error.
+        "pca": A beside the two leading principal components of B and of C; what those of B lose is seen through C,
+        up to 0.05 nats on MNIST. A function: ``features(values, name)`` returns (n, f) numbers for the (n, columns)
+        values of region "A", "B" or "C", the same for the same. Compressing A and C alone can only lower the CMI
+        (data processing); compressing B can do either.
+        All columns are then given unit variance.
+    folds : int
+        Of the cross-fitting; 5 leave 80 % of the samples to learn from.
     seed : int
-        Of queries, surrogates and permutations.
+        Of queries, surrogates, permutations, folds and kernels.
     threads : int, optional
         Default: all cores.  The result does not depend on it.
 
@@ -139,8 +156,9 @@ def ksg_profile(
     Raises
     ------
     TypeError, ValueError
-        If a number is no whole number or too small, there are fewer than k + 2 samples, the layout is bad,
-        values lie so far apart that their distance overflows, or calibrate is asked for without surrogates.
+        If a number is no whole number or too small, there are fewer than k + 2 samples or ten per fold, the layout
+        is bad, values lie so far apart that their distance overflows, calibrate is asked for without surrogates, or
+        features are unknown or what a function returns is not one row of finite floats per sample.
 
     Examples
     --------
@@ -152,6 +170,20 @@ def ksg_profile(
     True
     >>> sorted(ksg_profile(x, (1, 0, 1), k=[3, 10], queries=500).by_k)
     [3, 10]
+
+    Sixty columns that see one hidden number, as A does: five columns are enough.
+
+    >>> x = rng.standard_normal((2000, 1)) + 2.0 * rng.standard_normal((2000, 61))
+    >>> truth = 0.5 * np.log((4 + 1 / (1 + 2 / 4)) / (4 + 1 / (1 + 60 / 4)))  # 0.069
+    >>> profile = ksg_profile(x, (1, 2, 58), features="regression", k=20)
+    >>> bool(abs(profile.value[0] - truth) < 0.03)
+    True
+
+    References
+    ----------
+    Kraskov, Stoegbauer, Grassberger, Phys. Rev. E 69, 066138 (2004); Frenzel and Pompe, Phys. Rev. Lett. 99, 204101
+    (2007); Mesner and Shalizi, IEEE Trans. Inf. Theory 67, 464 (2020). Cross-fitting: Chernozhukov et al., The
+    Econometrics Journal 21, C1 (2018).
     """
     offsets = check_layout(x, sizes)
     ks = _neighbours(k, len(x))
@@ -165,6 +197,23 @@ def ksg_profile(
     if calibrate and not surrogates:
         raise ValueError("calibrate subtracts the bias measured on surrogates: leave surrogates at 1 or more")
     chosen = _draw(queries, seed, len(x))
+    if features is not None:
+        if standardize:
+            spread = x.std(axis=0)
+            x = x / np.where(spread > 0.0, spread, 1.0)
+        cuts, done = compress(x, sizes, features, folds=folds, seed=seed, threads=threads)
+        single: dict[str, Any] = {
+            "k": k,
+            "ties": ties,
+            "queries": queries,
+            "surrogates": surrogates,
+            "calibrate": calibrate,
+            "n_permutations": n_permutations,
+            "permutation_neighbours": permutation_neighbours,
+            "seed": seed,
+            "threads": threads,
+        }
+        return _joined([ksg_profile(cut.x, cut.sizes, **single) for cut in cuts], done)
     data, offsets = _varying(x, offsets)
     notes: list[str] = []
     if standardize:
@@ -284,6 +333,32 @@ def _null(
             permuted[:, stop:] = data[source, stop:]
             values[cut, i] = summands(permuted, layout).mean()
     return values
+
+
+def _joined(cuts: list[Profile], notes: tuple[str, ...]) -> Profile:
+    """One profile from those of single cuts, over the same samples; errors of surrogates count as independent."""
+    local = np.concatenate([cut.local for cut in cuts])
+    biases = [cut.surrogate for cut in cuts if cut.surrogate is not None]
+    nulls = [cut.null for cut in cuts if cut.null is not None]
+    return Profile(
+        local.mean(axis=1),
+        local,
+        np.concatenate([cut.bias for cut in cuts]),
+        (*notes, *dict.fromkeys(note for cut in cuts for note in cut.notes)),
+        max(cut.variance_factor for cut in cuts),
+        by_k={one: _joined([cut.by_k[one] for cut in cuts], ()) for one in cuts[0].by_k},
+        surrogate=SurrogateBias(
+            np.concatenate([bias.value for bias in biases]),
+            block_diag(*(bias.covariance for bias in biases)),
+            np.concatenate([bias.cmi for bias in biases]),
+        )
+        if len(biases) == len(cuts)  # none is measured where nothing but A varies
+        else None,
+        null=Null(np.concatenate([null.values for null in nulls]), np.concatenate([null.p_value for null in nulls]))
+        if nulls
+        else None,
+        calibrated=len(biases) == len(cuts) and all(cut.calibrated for cut in cuts),
+    )
 
 
 def _neighbours(k: int | Sequence[int], n: int) -> IntArray:

@@ -12,11 +12,15 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
+from threading import Lock
 
 from threadpoolctl import threadpool_limits
 
 __all__ = ["available_threads", "for_ranges", "one_blas_thread", "serial"]
 
+_lock = Lock()
+_inside: list[None] = []  # one item per thread that keeps BLAS on one thread
+_limits: list[threadpool_limits] = []
 _serial: ContextVar[bool] = ContextVar("estimators_serial", default=False)
 
 
@@ -42,9 +46,21 @@ def serial() -> Iterator[None]:
 
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """Keep BLAS on one thread, process-wide: the sums inside a matrix product then have one order only."""
-    with threadpool_limits(limits=1, user_api="blas"):
+    """Keep BLAS on one thread, process-wide: the sums inside a matrix product then have one order only.
+
+    Threads that are inside together share one limit: the first sets it and the last takes it away.
+    """
+    with _lock:
+        if not _inside:
+            _limits.append(threadpool_limits(limits=1, user_api="blas"))
+        _inside.append(None)
+    try:
         yield
+    finally:
+        with _lock:
+            _inside.pop()
+            if not _inside:
+                _limits.pop().restore_original_limits()
 
 
 def for_ranges(job: Callable[[int, int], None], n: int, *, chunk: int, threads: int | None = None) -> None:

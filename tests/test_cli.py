@@ -111,7 +111,7 @@ def test_errors_of_the_process(tmp_path: Path) -> None:
     assert program().returncode == 2
 
 
-@pytest.mark.parametrize("method", ["gaussian", "ksg"])
+@pytest.mark.parametrize("method", ["gaussian", "ksg", "ksg --features regression"])
 def test_one_or_two_workers_write_the_same_file(method: str, tmp_path: Path) -> None:
     for workers in ("1", "2"):
         done = program(
@@ -119,7 +119,7 @@ def test_one_or_two_workers_write_the_same_file(method: str, tmp_path: Path) -> 
             "digits",
             *FAST,
             "--method",
-            method,
+            *method.split(),
             "--workers",
             workers,
             "--out",
@@ -258,6 +258,7 @@ def test_run_options() -> None:
     assert c["data"]["total"] == 1797
     assert c["method"] == "ksg"
     assert c["options"]["k"] == 3
+    assert c["options"]["features"] is None
     assert "cropped 1:,:" in result.stdout
     assert "where the CMI is 0" not in result.stdout  # t = 1 was not scanned, and that is said
     assert "add t = 1" in result.stdout.replace("\n", " ")
@@ -468,6 +469,8 @@ def test_info(tmp_path: Path) -> None:
         ("seed must be at least 0", ["--seed=-1"]),
         ("--k is for --method ksg, not gaussian", ["--k", "3"]),
         ("k must be at least 1, got 0", ["--method", "ksg", "--k", "0"]),
+        ("--features is for --method ksg, not gaussian", ["--features", "pca"]),
+        ('features must be "regression", "pca" or a function', ["--method", "ksg", "--features", "mean"]),
         ("5 neighbours need at least 7 samples, got 6", ["--method", "ksg", "--limit", "6"]),
         ("there is no scan file", ["--resume", "none.nc"]),
         ("the folder 'no' for s.nc does not exist: make it first", ["--out", "no/s.nc"]),

@@ -95,3 +95,34 @@ def xor(flip: float) -> Discrete:
     states = np.array(list(product((0, 1), repeat=3)))
     wrong = states[:, 0] != (states[:, 1] ^ states[:, 2])
     return Discrete(states.astype(np.float64), np.where(wrong, flip, 1.0 - flip) / 4.0, (1, 1, 1))
+
+
+def two_states(snr: float) -> float:
+    """Information on a fair sign seen through noise: snr - E log cosh(snr + sqrt(snr) z), z standard normal."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(120)
+    y = snr + np.sqrt(snr) * nodes
+    log_cosh = np.logaddexp(y, -y) - np.log(2.0)
+    return snr - float(weights @ log_cosh) / float(np.sqrt(2.0 * np.pi))
+
+
+@dataclass(frozen=True, eq=False)
+class Cat:
+    """Every column the same fair sign plus noise of its own, of one signal-to-noise ratio: two states."""
+
+    sizes: tuple[int, ...]
+    snr: float
+
+    def sample(self, n: int, seed: int) -> FloatArray:
+        rng = np.random.default_rng(seed)
+        sign = rng.choice([-1.0, 1.0], size=(n, 1))
+        return np.asarray(np.sqrt(self.snr) * sign + rng.standard_normal((n, sum(self.sizes))))
+
+    def cmi(self) -> FloatArray:
+        """What k columns tell of the sign depends on their sum alone, of signal-to-noise ratio k snr."""
+        total = sum(self.sizes)
+        result = []
+        for cut in range(1, len(self.sizes) - 1):
+            a, ab = self.sizes[0], sum(self.sizes[: cut + 1])
+            terms = (two_states(k * self.snr) for k in (ab, total - a, ab - a, total))
+            result.append(next(terms) + next(terms) - next(terms) - next(terms))
+        return np.array(result)
