@@ -21,6 +21,7 @@ from estimators.threads import for_ranges
 __all__ = ["count_near"]
 
 _QUERIES = 2048  # per task
+_STEPS = 8  # values looked at one by one before bisecting
 
 
 def count_near(
@@ -109,9 +110,9 @@ def count_near(
 
 @numba.njit(nogil=True, cache=True)
 def _buckets(values: FloatArray) -> tuple[IntArray, float]:  # pragma: no cover
-    """Where each of n / 4 equal parts of the range of the sorted values begins, and parts per unit."""
+    """Where each of n / 2 equal parts of the range of the sorted values begins, and parts per unit."""
     n = len(values)
-    parts = n // 4 + 1
+    parts = n // 2 + 1
     scale = parts / (values[-1] - values[0]) if values[-1] > values[0] else 0.0
     scale = scale if scale < 1e300 else 0.0
     starts = np.empty(parts + 1, dtype=np.int64)
@@ -135,14 +136,16 @@ def _first_near(
     values: FloatArray, starts: IntArray, scale: float, x: float, radius: float
 ) -> int:  # pragma: no cover
     """Place of the first sorted value that is not below x by more than the radius, as computed."""
-    parts = len(starts) - 1
-    part = _part(x - radius, values[0], scale, parts)
-    low, high = int(starts[part]), int(starts[part + 1])
-    # rounding may put it outside the bucket where it should be
-    if low > 0 and x - values[low - 1] <= radius:
-        low = 0
-    if high < len(values) and x - values[high] > radius:
-        high = len(values)
+    n = len(values)
+    low = int(starts[_part(x - radius, values[0], scale, len(starts) - 1)])
+    high = n
+    if low > 0 and x - values[low - 1] <= radius:  # rounding, or a part of many values
+        low, high = 0, low
+    else:
+        for _ in range(_STEPS):
+            if low == n or x - values[low] <= radius:
+                return low
+            low += 1
     while low < high:
         middle = (low + high) // 2
         if x - values[middle] > radius:
@@ -157,13 +160,16 @@ def _after_near(
     values: FloatArray, starts: IntArray, scale: float, x: float, radius: float
 ) -> int:  # pragma: no cover
     """Place of the first sorted value that is above x by more than the radius, as computed."""
-    parts = len(starts) - 1
-    part = _part(x + radius, values[0], scale, parts)
-    low, high = int(starts[part]), int(starts[part + 1])
+    n = len(values)
+    low = int(starts[_part(x + radius, values[0], scale, len(starts) - 1)])
+    high = n
     if low > 0 and values[low - 1] - x > radius:
-        low = 0
-    if high < len(values) and values[high] - x <= radius:
-        high = len(values)
+        low, high = 0, low
+    else:
+        for _ in range(_STEPS):
+            if low == n or values[low] - x > radius:
+                return low
+            low += 1
     while low < high:
         middle = (low + high) // 2
         if values[middle] - x > radius:
