@@ -20,7 +20,7 @@ theirs read 0.003 to 0.022; on data rounded to 0.1 both read too much, 0.006 to 
 The estimate is consistent, but its bias at a given n grows fast with dimension (far towards 0 where the CMI is
 large, somewhat upwards where it is 0 or the data lie on a coarse grid), and the standard error, which comes from
 the local spread, does not know of it.  It is therefore measured on Gaussian `surrogates`, and what the estimator
-reads where there is nothing on `local_permutation`s.  Regions of many columns are better replaced by few `features`.
+reads where there is nothing on `local_permutation`s.  Regions of many columns are better given as few `features`.
 
 Samples that are each other's neighbours share distances, so the summands are correlated and their mean varies
 more than a mean of independent ones.  The standard error allows for it by a factor of k alone, measured on
