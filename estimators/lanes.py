@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from estimators import vectors
 from estimators.profile import FloatArray, IntArray
-from estimators.vectors import GROUP, LANES, MIDDLE, ORIGIN, STEPS, TOP
+from estimators.vectors import GROUP, LANES, MIDDLE, ORIGIN, STEPS, TALLY, TOP
 
 __all__ = [
     "GROUP",
@@ -24,6 +24,7 @@ __all__ = [
     "MIDDLE",
     "ORIGIN",
     "STEPS",
+    "TALLY",
     "TOP",
     "at_most_f64",
     "at_most_i16",
@@ -32,11 +33,14 @@ __all__ = [
     "box_within",
     "drop_lane",
     "drop_lowest",
-    "least_of_eight",
+    "least_of_8",
+    "least_of_16",
     "lowest",
     "popcount",
+    "recut_i16",
     "round_i16",
     "round_u8",
+    "tally",
     "walk_i16",
     "widen_f64",
     "widen_i16",
@@ -88,17 +92,34 @@ def _walk(
     outer: int,
     far: _UInt16,
     near: IntArray,
-    maybe: IntArray,
-) -> int:
+) -> tuple[int, int]:
     gap = np.zeros(LANES, dtype=np.uint16)
+    unsure = 0
     for j, stop in enumerate(stops):
         _widen_i16(codes, first * LANES, own, own_base + first, int(stop) - first, gap)
         first = int(stop)
         far[j * LANES : (j + 1) * LANES] = gap
-        near[j], maybe[j] = _mask(gap < inner), _mask(gap <= outer)
-        if maybe[j] == 0:
-            return j + 1
-    return len(stops)
+        near[j] = _mask(gap <= outer)
+        unsure |= _mask((gap >= inner) & (gap <= outer))
+        if near[j] == 0:
+            return j + 1, unsure
+    return len(stops), unsure
+
+
+def _recut(far: _UInt16, rows: int, inner: int, outer: int, near: IntArray) -> tuple[int, int]:
+    unsure = 0
+    for j, gap in enumerate(far.reshape(-1, LANES)[:rows]):
+        near[j] = _mask(gap <= outer)
+        unsure |= _mask((gap >= inner) & (gap <= outer))
+        if near[j] == 0:
+            return j + 1, unsure
+    return rows, unsure
+
+
+def _tally(near: IntArray, rows: int, keep: int, also: int, to: IntArray, at: int, at_also: int) -> None:
+    for j in range(rows):  # in vectors, so that the arrays go on to a multiple of TALLY
+        to[at + j] += _popcount(int(near[j]) & keep)
+        to[at_also + j] += _popcount(int(near[j]) & keep & also)
 
 
 def _at_most(far: _Array, at: int, limit: float) -> int:
@@ -109,8 +130,8 @@ def _below(far: _Array, at: int, limit: float) -> int:
     return _mask(far[at : at + LANES] < limit)
 
 
-def _least_of_eight(far: FloatArray, least: FloatArray) -> None:
-    least[:] = far.reshape(8, 8).min(axis=0)
+def _least_of(far: FloatArray, least: FloatArray) -> None:
+    least[:] = far.reshape(-1, len(least)).min(axis=0)
 
 
 def _box_within(
@@ -175,12 +196,15 @@ within_u8 = _compiled(_within_u8, vectors.within_u8)
 widen_f64 = _compiled(_widen, vectors.widen_f64)
 widen_i16 = _compiled(_widen_i16, vectors.widen_i16)
 walk_i16 = _compiled(_walk, vectors.walk_i16)
+recut_i16 = _compiled(_recut, vectors.recut_i16)
+tally = _compiled(_tally, vectors.tally)
 at_most_f64 = _compiled(_at_most, vectors.at_most_f64)
 at_most_i16 = _compiled(_at_most, vectors.at_most_i16)
 below_f64 = _compiled(_below, vectors.below_f64)
 below_i16 = _compiled(_below, vectors.below_i16)
 box_within = _compiled(_box_within, vectors.box_within)
-least_of_eight = _compiled(_least_of_eight, vectors.least_of_eight)
+least_of_8 = _compiled(_least_of, vectors.least_of_8)
+least_of_16 = _compiled(_least_of, vectors.least_of_16)
 round_i16 = _compiled(_round_i16, vectors.round_i16)
 round_u8 = _compiled(_round_u8, vectors.round_u8)
 popcount = _compiled(_popcount, vectors.popcount)

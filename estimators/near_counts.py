@@ -20,14 +20,16 @@ from estimators.lanes import (
     LANES,
     MIDDLE,
     STEPS,
+    TALLY,
     at_most_i16,
     below_i16,
     box_within,
     drop_lane,
     drop_lowest,
     lowest,
-    popcount,
+    recut_i16,
     round_i16,
+    tally,
     walk_i16,
     widen_i16,
 )
@@ -168,13 +170,12 @@ def _follow(
     offsets: IntArray,
     columns: IntArray,
     wanted: BoolArray,
-    shell: int,
     since: int,
     radius: FloatArray,
     to: int,
     counts: IntArray,
 ) -> None:  # pragma: no cover
-    """Count one point from B_shell on, by exact distances; `since` is where the columns of that shell end."""
+    """Count one point by exact distances; `since` is where the columns of the first wanted shell end."""
     shells = len(offsets) - 2
     several = radius.shape[1]
     far = radius[to, several - 1]
@@ -184,7 +185,7 @@ def _follow(
     gap_a = -1.0
     for s in range(offsets[1]):
         gap_a = max(gap_a, abs(points[lane + s * LANES] - own[q, s]))
-    for i in range(shell, shells + 1):
+    for i in range(1, shells + 1):
         for s in range(since, offsets[i + 1]):
             gap = max(gap, abs(points[lane + columns[s] * LANES] - own[q, columns[s]]))
             if gap > far:
@@ -281,26 +282,34 @@ def _count_by_steps(
     error = 4e-16 * (largest + farthest) * inverse + 1e-9
     code = np.empty((asked, d), dtype=np.int16)
     mine = code.reshape(-1)
-    inner = np.empty((asked, several), dtype=np.int64)  # surely nearer than the radius below this many steps
-    outer = np.empty((asked, several), dtype=np.int64)  # surely farther beyond
+    # limits, the widest first: surely nearer than the radius below `inner` steps, surely farther beyond `outer`;
+    # where steps are the distances, one for what is at most the radius, and one for what is nearer
+    limits = several * (1 + exact)
+    inner, outer = np.empty((asked, limits), dtype=np.int64), np.empty((asked, limits), dtype=np.int64)
     for q in range(asked):
         for s in range(d):
             c = columns[s]
             code[q, s] = int(min(max((own[q, c] - base[c]) * inverse, 0.0), STEPS)) - MIDDLE
         for k in range(several):
-            steps = radius[row[start + q], k] * inverse
-            inner[q, k] = int(max(steps * (1.0 - 1e-9) - 2.0 * error, 0.0))
-            outer[q, k] = int(min(steps * (1.0 + 1e-9) + 1.0 + 2.0 * error, STEPS))
+            steps = radius[row[start + q], several - 1 - k] * inverse
             if exact:
-                inner[q, k] = outer[q, k] = int(steps)
+                outer[q, 2 * k], inner[q, 2 * k] = int(steps), int(steps) + 1
+                outer[q, 2 * k + 1], inner[q, 2 * k + 1] = int(steps) - 1, int(steps)
+            else:
+                outer[q, k] = int(min(steps * (1.0 + 1e-9) + 1.0 + 2.0 * error, STEPS))
+                inner[q, k] = int(max(steps * (1.0 - 1e-9) - 2.0 * error, 0.0))
     codes = np.empty(d * LANES, dtype=np.int16)
     gap_a = np.empty(LANES, dtype=np.uint16)
     ends, shell_at = _stops(offsets, wanted)
-    every = counts.reshape(-1)
+    head = 0
+    while shell_at[head] < 0:
+        head += 1
+    padded = -(-len(ends) // TALLY) * TALLY
     gaps = np.empty(len(ends) * LANES, dtype=np.uint16)
-    sure, maybe = np.zeros(len(ends), dtype=np.int64), np.zeros(len(ends), dtype=np.int64)
-    near_a, near_b = np.zeros(several, dtype=np.int64), np.zeros(several, dtype=np.int64)
-    unsure_a = 0
+    near_b = np.zeros((limits, padded), dtype=np.int64)
+    near_a, rows = np.zeros(limits, dtype=np.int64), np.zeros(limits, dtype=np.int64)
+    found = np.zeros((asked, limits, 2, padded), dtype=np.int64)  # in B, in A as well, up to each stop
+    sums = found.reshape(-1)
     for tile in range(tiles):
         if apart(walls, boxes, tile * len(cuts) * 2) > farthest:
             continue
@@ -319,54 +328,51 @@ def _count_by_steps(
             while near != 0:
                 q = block * LANES + lowest(near)
                 near = drop_lowest(near)
-                to = row[start + q]
-                most = several - 1
-                done = walk_i16(
-                    codes, mine, q * d, offsets[1], ends, inner[q, most], outer[q, most], gaps, sure, maybe
-                )
                 left = _members(tile, n)
                 if place[start + q] // LANES == tile:
                     left = drop_lane(left, place[start + q] % LANES)
-                seen_a = False
-                last_at = (to * several + most) * 4 * (shells + 1)
-                for j in range(done):
-                    left &= maybe[j]
-                    i = shell_at[j]
-                    if i < 0 or left == 0:
+                done, unsure = walk_i16(
+                    codes, mine, q * d, offsets[1], ends, inner[q, 0], outer[q, 0], gaps, near_b[0]
+                )
+                if done <= head:
+                    continue
+                left &= near_b[0, head]
+                if left == 0:
+                    continue
+                gap_a[:] = 0
+                widen_i16(codes, 0, mine, q * d, offsets[1], gap_a)
+                for i in range(limits):
+                    rows[i] = done
+                    if outer[q, i] < 0:  # nothing is nearer than 0
+                        rows[i] = 0
                         continue
-                    if not seen_a:
-                        seen_a = True
-                        gap_a[:] = 0
-                        widen_i16(codes, 0, mine, q * d, offsets[1], gap_a)
-                        unsure_a = 0
-                        for k in range(several):
-                            near_a[k] = below_i16(gap_a, 0, inner[q, k])
-                            unsure_a |= at_most_i16(gap_a, 0, outer[q, k]) & ~near_a[k]
+                    if i > 0:
+                        rows[i], between = recut_i16(gaps, done, inner[q, i], outer[q, i], near_b[i])
+                        unsure |= between
+                    near_a[i] = at_most_i16(gap_a, 0, outer[q, i])
+                    unsure |= near_a[i] & ~below_i16(gap_a, 0, inner[q, i])
+                single = left & unsure
+                left &= ~unsure
+                for i in range(limits):
+                    at = (q * limits + i) * 2 * padded
+                    tally(near_b[i], rows[i], left, near_a[i], sums, at, at + padded)
+                while single != 0:  # too near the radius to tell
+                    lane = points_at + lowest(single)
+                    single = drop_lowest(single)
+                    _follow(
+                        points, lane, own, q, offsets, columns, wanted, ends[head], radius, row[start + q], counts
+                    )
+    for q in range(asked):
+        for k in range(several):
+            to = row[start + q]
+            for j in range(len(ends)):
+                i = shell_at[j]
+                if i < 0:
+                    continue
+                for with_a in range(2):
                     if exact:
-                        for k in range(several):
-                            within = left & at_most_i16(gaps, j * LANES, outer[q, k])
-                            strict = left & below_i16(gaps, j * LANES, inner[q, k])
-                            strict_a = strict & near_a[k]
-                            within_a = within & at_most_i16(gap_a, 0, outer[q, k])
-                            counts[to, k, i] += popcount(strict)
-                            counts[to, k, shells + 1 + i] += popcount(strict_a)
-                            counts[to, k, 2 * (shells + 1) + i] += popcount(within) - popcount(strict)
-                            counts[to, k, 3 * (shells + 1) + i] += popcount(within_a) - popcount(strict_a)
-                        continue
-                    single = unsure_a | (maybe[j] & ~sure[j])
-                    for k in range(most):
-                        near_b[k] = below_i16(gaps, j * LANES, inner[q, k])
-                        single |= at_most_i16(gaps, j * LANES, outer[q, k]) & ~near_b[k]
-                    single &= left
-                    left &= ~single
-                    for k in range(most):
-                        inside = left & near_b[k]
-                        counts[to, k, i] += popcount(inside)
-                        counts[to, k, shells + 1 + i] += popcount(inside & near_a[k])
-                    inside = left & sure[j]
-                    every[last_at + i] += popcount(inside)
-                    every[last_at + shells + 1 + i] += popcount(inside & near_a[most])
-                    while single != 0:  # too near the radius to tell
-                        lane = points_at + lowest(single)
-                        single = drop_lowest(single)
-                        _follow(points, lane, own, q, offsets, columns, wanted, i, ends[j], radius, to, counts)
+                        near, strict = found[q, 2 * k, with_a, j], found[q, 2 * k + 1, with_a, j]
+                        counts[to, several - 1 - k, (2 + with_a) * (shells + 1) + i] += near - strict
+                    else:
+                        strict = found[q, k, with_a, j]
+                    counts[to, several - 1 - k, with_a * (shells + 1) + i] += strict

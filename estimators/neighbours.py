@@ -25,7 +25,8 @@ from estimators.lanes import (
     box_within,
     drop_lane,
     drop_lowest,
-    least_of_eight,
+    least_of_8,
+    least_of_16,
     lowest,
     popcount,
     round_u8,
@@ -188,14 +189,24 @@ def _take(
 @numba.njit(nogil=True, cache=True)
 def _limit(gap: FloatArray, k: int, far: float, least: FloatArray) -> float:  # pragma: no cover
     """Upper bound of the k-th smallest distance to others: where none is known, from 64 (one may be to itself)."""
-    if far < np.inf or k > 7:
+    parts = len(least)  # k + 1 of the least distances in each part of the 64
+    if far < np.inf or k >= parts:
         return far
-    least_of_eight(gap, least)
+    if parts == 8:
+        least_of_8(gap, least)
+    else:
+        least_of_16(gap, least)
     for i in range(k + 1):  # the k + 1 smallest come first
-        for j in range(i + 1, 8):
+        for j in range(i + 1, parts):
             a, b = least[i], least[j]
             least[i], least[j] = min(a, b), max(a, b)
     return float(least[k])
+
+
+@numba.njit(nogil=True, cache=True)
+def _parts(k: int) -> int:  # pragma: no cover
+    """Parts of 64 points among which a limit is sought: more than k, but beyond 16 it costs what it saves."""
+    return 8 if k < 8 else 16
 
 
 @numba.njit(nogil=True, cache=True)
@@ -280,7 +291,7 @@ def _nearest_exact(
     who = np.zeros((LANES, ks[-1]), dtype=np.int64)
     extra = np.empty(LANES, dtype=np.int64)
     far = np.empty(LANES)  # of each query, as far as known
-    gap, least = np.empty(LANES), np.empty(8)
+    gap, least = np.empty(LANES), np.empty(_parts(ks[-1]))
     for block in range(first, last):
         start = block * LANES
         members = min(LANES, len(place) - start)
@@ -347,7 +358,7 @@ def _nearest_by_bytes(
     extra = np.zeros(asked, dtype=np.int64)
     far = np.full((last - first) * LANES, np.nan)  # near no box
     far[:asked] = np.inf
-    gap, least = np.empty(LANES), np.empty(8)
+    gap, least = np.empty(LANES), np.empty(_parts(ks[-1]))
     # exact distances in a few tiles around each query tile, for a first radius
     span = 1 + -(-ks[-1] // LANES)  # the last tile may hold one point only
     home = np.empty((last - first, 2), dtype=np.int64)

@@ -16,6 +16,7 @@ from numba.extending import intrinsic
 
 LANES = 64
 GROUP = 4  # columns between two looks at whether any lane is left
+TALLY = 8  # masks whose lanes are counted at a time
 ORIGIN = float(1 << 30)  # of steps in bytes: a multiple of 256 that keeps them positive
 TOP = 2.0e9  # of steps in bytes: they are 32-bit integers first
 STEPS = 65535.0  # of steps in 16 bits: from 0 to here, stored less the middle
@@ -48,7 +49,16 @@ def _store(builder: Any, value: Any, pointer: Any, vector: Any) -> None:
 def _splat(builder: Any, value: Any, vector: Any) -> Any:
     undefined = ir.Constant(vector, ir.Undefined)
     first = builder.insert_element(undefined, value, ir.Constant(ir.IntType(32), 0))
-    return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES))
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), [0] * vector.count)
+    return builder.shuffle_vector(first, undefined, zeros)
+
+
+def _call(builder: Any, name: str, vector: Any, *args: Any) -> Any:
+    """Call an instruction of LLVM that llvmlite has no method for."""
+    function = builder.module.globals.get(name)
+    if function is None:
+        function = ir.Function(builder.module, ir.FunctionType(vector, [vector] * len(args)), name)
+    return builder.call(function, args)
 
 
 def _larger(builder: Any, a: Any, b: Any, vector: Any) -> Any:
@@ -63,11 +73,7 @@ def _apart(builder: Any, a: Any, b: Any, vector: Any) -> Any:
         bits = _vector(_I64)
         clear = ir.Constant(bits, [0x7FFFFFFFFFFFFFFF] * LANES)
         return builder.bitcast(builder.and_(builder.bitcast(builder.fsub(a, b), bits), clear), vector)
-    name = f"llvm.ssub.sat.v{LANES}i16"
-    subtract = builder.module.globals.get(name)
-    if subtract is None:
-        subtract = ir.Function(builder.module, ir.FunctionType(vector, [vector, vector]), name)
-    x, zero = builder.call(subtract, [a, b]), ir.Constant(vector, [0] * LANES)
+    x, zero = _call(builder, f"llvm.ssub.sat.v{LANES}i16", vector, a, b), ir.Constant(vector, [0] * LANES)
     return builder.select(builder.icmp_signed("<", x, zero), builder.sub(zero, x), x)
 
 
@@ -183,20 +189,18 @@ def _round_vector(vector: Any, origin: float, top: float, shift: int) -> Any:
 
 
 @intrinsic
-def walk_i16(  # type: ignore[no-untyped-def]
-    typing, codes, own, own_base, first, stops, inner, outer, far, near, maybe
-):
+def walk_i16(typing, codes, own, own_base, first, stops, inner, outer, far, near):  # type: ignore[no-untyped-def]
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         codes, own, own_base, first, stops, inner, outer = args[:7]
         zero = _constant(0)
         tile = _at(context, builder, signature.args[0], codes, zero)
         query = _at(context, builder, signature.args[1], own, own_base)
         ends = context.make_array(signature.args[4])(context, builder, stops)
-        far_at, near_at, maybe_at = (_at(context, builder, signature.args[i], args[i], zero) for i in (7, 8, 9))
-        surely, perhaps = (_splat(builder, builder.trunc(x, ir.IntType(16)), _I16) for x in (inner, outer))
+        far_at, near_at = (_at(context, builder, signature.args[i], args[i], zero) for i in (7, 8))
+        band = _band(builder, inner, outer)
 
         def stop(j: Any, values: list[Any]) -> tuple[list[Any], Any]:
-            start, gap, _ = values
+            start, gap, unsure, _ = values
             end = builder.load(builder.gep(ends.data, [j]))
 
             def column(i: Any, inside: list[Any]) -> tuple[list[Any], Any]:
@@ -207,17 +211,80 @@ def walk_i16(  # type: ignore[no-untyped-def]
 
             gap = _loop(builder, builder.sub(end, start), [gap], column)[0]
             _store(builder, gap, builder.gep(far_at, [builder.mul(j, _constant(LANES))]), _I16)
-            left = builder.bitcast(builder.icmp_unsigned("<=", gap, perhaps), _I64)
-            builder.store(builder.bitcast(builder.icmp_unsigned("<", gap, surely), _I64), builder.gep(near_at, [j]))
-            builder.store(left, builder.gep(maybe_at, [j]))
-            done = builder.add(j, _constant(1))
-            return [end, gap, done], builder.icmp_signed("!=", left, zero)
+            left, between = band(gap)
+            builder.store(left, builder.gep(near_at, [j]))
+            more = builder.icmp_signed("!=", left, zero)
+            return [end, gap, builder.or_(unsure, between), builder.add(j, _constant(1))], more
 
-        start = [first, ir.Constant(_I16, [0] * LANES), zero]
-        return _loop(builder, builder.extract_value(ends.shape, 0), start, stop)[2]
+        start = [first, ir.Constant(_I16, [0] * LANES), zero, zero]
+        _, _, unsure, done = _loop(builder, builder.extract_value(ends.shape, 0), start, stop)
+        return context.make_tuple(builder, signature.return_type, [done, unsure])
 
     whole = types.int64
-    return whole(codes, own, whole, whole, stops, whole, whole, far, near, maybe), emit
+    return types.UniTuple(whole, 2)(codes, own, whole, whole, stops, whole, whole, far, near), emit
+
+
+def _band(builder: Any, inner: Any, outer: Any) -> Callable[[Any], tuple[Any, Any]]:
+    """Masks of the lanes at most `outer` far, and of those among them that are at least `inner` far."""
+    lower, upper = (_splat(builder, builder.trunc(limit, ir.IntType(16)), _I16) for limit in (inner, outer))
+
+    def masks(gap: Any) -> tuple[Any, Any]:
+        near = builder.icmp_unsigned("<=", gap, upper)
+        between = builder.and_(near, builder.icmp_unsigned(">=", gap, lower))
+        return builder.bitcast(near, _I64), builder.bitcast(between, _I64)
+
+    return masks
+
+
+@intrinsic
+def recut_i16(typing, far, rows, inner, outer, near):  # type: ignore[no-untyped-def]
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        _, rows, inner, outer, _ = args
+        far_at, near_at = (_at(context, builder, signature.args[i], args[i], _constant(0)) for i in (0, 4))
+        band = _band(builder, inner, outer)
+
+        def row(j: Any, values: list[Any]) -> tuple[list[Any], Any]:
+            left, between = band(_load(builder, builder.gep(far_at, [builder.mul(j, _constant(LANES))]), _I16))
+            builder.store(left, builder.gep(near_at, [j]))
+            more = builder.icmp_signed("!=", left, _constant(0))
+            return [builder.or_(values[0], between), builder.add(j, _constant(1))], more
+
+        unsure, done = _loop(builder, rows, [_constant(0), _constant(0)], row)
+        return context.make_tuple(builder, signature.return_type, [done, unsure])
+
+    whole = types.int64
+    return types.UniTuple(whole, 2)(far, whole, whole, whole, near), emit
+
+
+@intrinsic
+def tally(typing, near, rows, keep, also, to, at, at_also):  # type: ignore[no-untyped-def]
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        near, rows, keep, also, to, at, at_also = args
+        vector = ir.VectorType(_I64, TALLY)
+        masks = _at(context, builder, signature.args[0], near, _constant(0))
+        counts = [_at(context, builder, signature.args[4], to, start) for start in (at, at_also)]
+        kept, last = (_splat(builder, value, vector) for value in (keep, rows))
+        also = _splat(builder, also, vector)
+
+        def group(index: Any, values: list[Any]) -> tuple[list[Any], Any]:
+            j = builder.mul(index, _constant(TALLY))
+            source, *targets = (
+                builder.bitcast(builder.gep(array, [j]), vector.as_pointer()) for array in (masks, *counts)
+            )
+            index = builder.add(_splat(builder, j, vector), ir.Constant(vector, list(range(TALLY))))
+            lanes = builder.and_(builder.load(source, align=8), kept)
+            lanes = builder.select(builder.icmp_signed("<", index, last), lanes, ir.Constant(vector, [0] * TALLY))
+            for target, some in zip(targets, (lanes, builder.and_(lanes, also)), strict=True):
+                found = _call(builder, f"llvm.ctpop.v{TALLY}i64", vector, some)
+                builder.store(builder.add(builder.load(target, align=8), found), target, align=8)
+            return [], _ALWAYS
+
+        groups = builder.sdiv(builder.add(rows, _constant(TALLY - 1)), _constant(TALLY))
+        _loop(builder, groups, [], group)
+        return context.get_dummy_value()
+
+    whole = types.int64
+    return types.void(near, whole, whole, whole, to, whole, whole), emit
 
 
 def _compare_vector(vector: Any, relation: str) -> Any:
@@ -266,21 +333,24 @@ def box_within(typing, points, base, which, boxes, box, limit):  # type: ignore[
     return whole(points, whole, which, boxes, whole, limit), emit
 
 
-@intrinsic
-def least_of_eight(typing, far, least):  # type: ignore[no-untyped-def]
-    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        far, least = args
-        eight = ir.VectorType(ir.DoubleType(), 8)
-        pointers = [_at(context, builder, signature.args[0], far, _constant(8 * i)) for i in range(8)]
-        rows = [builder.load(builder.bitcast(p, eight.as_pointer()), align=8) for p in pointers]
-        while len(rows) > 1:
-            pairs = zip(rows[::2], rows[1::2], strict=True)
-            rows = [builder.select(builder.fcmp_ordered("<", a, b), a, b) for a, b in pairs]
-        target = _at(context, builder, signature.args[1], least, _constant(0))
-        builder.store(rows[0], builder.bitcast(target, eight.as_pointer()), align=8)
-        return context.get_dummy_value()
+def _least_vector(parts: int) -> Any:
+    @intrinsic
+    def least_of(typing, far, least):  # type: ignore[no-untyped-def]
+        def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            far, least = args
+            some = ir.VectorType(ir.DoubleType(), parts)
+            starts = (_at(context, builder, signature.args[0], far, _constant(i)) for i in range(0, LANES, parts))
+            rows = [builder.load(builder.bitcast(p, some.as_pointer()), align=8) for p in starts]
+            while len(rows) > 1:
+                pairs = zip(rows[::2], rows[1::2], strict=True)
+                rows = [builder.select(builder.fcmp_ordered("<", a, b), a, b) for a, b in pairs]
+            target = _at(context, builder, signature.args[1], least, _constant(0))
+            builder.store(rows[0], builder.bitcast(target, some.as_pointer()), align=8)
+            return context.get_dummy_value()
 
-    return types.void(far, least), emit
+        return types.void(far, least), emit
+
+    return least_of
 
 
 @intrinsic
@@ -320,3 +390,4 @@ at_most_i16 = _compare_vector(_I16, "<=")
 below_i16 = _compare_vector(_I16, "<")
 round_i16 = _round_vector(_I16, 0.0, STEPS, MIDDLE)
 round_u8 = _round_vector(_U8, ORIGIN, TOP, 0)
+least_of_8, least_of_16 = (_least_vector(parts) for parts in (8, 16))

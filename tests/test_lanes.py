@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from estimators import lanes, vectors
-from estimators.lanes import LANES
+from estimators.lanes import LANES, TALLY
 
 pytestmark = pytest.mark.skipif(bool(getattr(numba.config, "DISABLE_JIT", 0)), reason="there is nothing to compile")
 
@@ -38,10 +38,13 @@ CALL = {
         "at_most_i16",
         "below_i16",
         "box_within",
-        "least_of_eight",
+        "least_of_8",
+        "least_of_16",
         "round_i16",
         "round_u8",
         "popcount",
+        "recut_i16",
+        "tally",
         "lowest",
         "drop_lane",
         "drop_lowest",
@@ -73,10 +76,11 @@ def test_distances(seed: int, columns: int) -> None:
     for limit in (*far[:4].tolist(), 0.0, np.inf):
         assert CALL["at_most_f64"](far, 0, limit) == lanes._at_most(far, 0, limit)
         assert CALL["below_f64"](far, 0, limit) == lanes._below(far, 0, limit)
-    least, twin = np.empty(8), np.empty(8)
-    CALL["least_of_eight"](far, least)
-    lanes._least_of_eight(far, twin)
-    np.testing.assert_array_equal(least, twin)
+    for parts in (8, 16):
+        least, twin = np.empty(parts), np.empty(parts)
+        CALL[f"least_of_{parts}"](far, least)
+        lanes._least_of(far, twin)
+        np.testing.assert_array_equal(least, twin)
 
 
 @settings(max_examples=60, deadline=None)
@@ -94,14 +98,33 @@ def test_steps(seed: int, shrink: int) -> None:
         assert CALL["at_most_i16"](far, 0, limit) == lanes._at_most(far, 0, limit)
         assert CALL["below_i16"](far, 0, limit) == lanes._below(far, 0, limit)
     stops = np.array([1, 1, 3, 4, 11])
-    limits = sorted(rng.integers(0, 60000 // shrink, 2).tolist())
-    results = []
-    for walk in (CALL["walk_i16"], lanes._walk):
+    inner, outer, less, more = sorted(rng.integers(0, 60000 // shrink, 4).tolist())
+    keep, also = rng.integers(-(2**63), 2**63 - 1, 2).tolist()
+    results: list[list[Any]] = []
+    for walk, recut, tally in (
+        (CALL["walk_i16"], CALL["recut_i16"], CALL["tally"]),
+        (lanes._walk, lanes._recut, lanes._tally),
+    ):
         gaps = np.zeros(len(stops) * LANES, dtype=np.uint16)
-        near, maybe = np.zeros(len(stops), dtype=np.int64), np.zeros(len(stops), dtype=np.int64)
-        done = walk(codes, own, 1, 1, stops, limits[0], limits[1], gaps, near, maybe)
-        results.append((done, gaps.tolist(), near.tolist(), maybe.tolist()))
+        near, counts = np.full(2 * TALLY, -1), np.arange(4 * TALLY)
+        done, unsure = walk(codes, own, 1, 1, stops, inner, outer, gaps, near)
+        results.append([done, unsure, gaps.tolist(), near.tolist()])
+        tally(near, done, keep, also, counts, 3, 20)
+        results[-1] += [counts.tolist(), recut(gaps, done, less, more, near), near.tolist()]
     assert results[0] == results[1]
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=seeds, rows=st.integers(0, 2 * TALLY))
+def test_tally(seed: int, rows: int) -> None:
+    """Lanes are counted of as many masks as there are, not of all in the last vector."""
+    near = np.random.default_rng(seed).integers(-(2**63), 2**63 - 1, 2 * TALLY)
+    counts, expected = np.arange(5 * TALLY), np.arange(5 * TALLY)
+    CALL["tally"](near, rows, -1, 1, counts, TALLY, 3 * TALLY)
+    for j in range(rows):
+        expected[TALLY + j] += lanes._bits(int(near[j])).bit_count()
+        expected[3 * TALLY + j] += near[j] & 1
+    np.testing.assert_array_equal(counts, expected)
 
 
 @settings(max_examples=60, deadline=None)
