@@ -197,10 +197,10 @@ def walk_i16(typing, codes, own, own_base, first, stops, inner, outer, far, near
         query = _at(context, builder, signature.args[1], own, own_base)
         ends = context.make_array(signature.args[4])(context, builder, stops)
         far_at, near_at = (_at(context, builder, signature.args[i], args[i], zero) for i in (7, 8))
-        band = _band(builder, inner, outer)
+        band = _Band(builder, inner, outer)
 
         def stop(j: Any, values: list[Any]) -> tuple[list[Any], Any]:
-            start, gap, unsure, _ = values
+            start, gap, above, _ = values
             end = builder.load(builder.gep(ends.data, [j]))
 
             def column(i: Any, inside: list[Any]) -> tuple[list[Any], Any]:
@@ -211,29 +211,40 @@ def walk_i16(typing, codes, own, own_base, first, stops, inner, outer, far, near
 
             gap = _loop(builder, builder.sub(end, start), [gap], column)[0]
             _store(builder, gap, builder.gep(far_at, [builder.mul(j, _constant(LANES))]), _I16)
-            left, between = band(gap)
+            left = band.near(gap)
             builder.store(left, builder.gep(near_at, [j]))
             more = builder.icmp_signed("!=", left, zero)
-            return [end, gap, builder.or_(unsure, between), builder.add(j, _constant(1))], more
+            return [end, gap, band.follow(above, gap), builder.add(j, _constant(1))], more
 
-        start = [first, ir.Constant(_I16, [0] * LANES), zero, zero]
-        _, _, unsure, done = _loop(builder, builder.extract_value(ends.shape, 0), start, stop)
-        return context.make_tuple(builder, signature.return_type, [done, unsure])
+        start = [first, ir.Constant(_I16, [0] * LANES), band.start, zero]
+        _, _, above, done = _loop(builder, builder.extract_value(ends.shape, 0), start, stop)
+        return context.make_tuple(builder, signature.return_type, [done, band.unsure(above)])
 
     whole = types.int64
     return types.UniTuple(whole, 2)(codes, own, whole, whole, stops, whole, whole, far, near), emit
 
 
-def _band(builder: Any, inner: Any, outer: Any) -> Callable[[Any], tuple[Any, Any]]:
-    """Masks of the lanes at most `outer` far, and of those among them that are at least `inner` far."""
-    lower, upper = (_splat(builder, builder.trunc(limit, ir.IntType(16)), _I16) for limit in (inner, outer))
+class _Band:
+    """Lanes at most `outer` far, and which were at some time between `inner` and `outer`."""
 
-    def masks(gap: Any) -> tuple[Any, Any]:
-        near = builder.icmp_unsigned("<=", gap, upper)
-        between = builder.and_(near, builder.icmp_unsigned(">=", gap, lower))
-        return builder.bitcast(near, _I64), builder.bitcast(between, _I64)
+    def __init__(self, builder: Any, inner: Any, outer: Any) -> None:
+        self._builder = builder
+        width = builder.sub(outer, inner)
+        self._inner, self._outer, self._width = (
+            _splat(builder, builder.trunc(limit, ir.IntType(16)), _I16) for limit in (inner, outer, width)
+        )
+        self.start = ir.Constant(_I16, [0xFFFF] * LANES)
 
-    return masks
+    def near(self, gap: Any) -> Any:
+        return self._builder.bitcast(self._builder.icmp_unsigned("<=", gap, self._outer), _I64)
+
+    def follow(self, above: Any, gap: Any) -> Any:
+        """The least that a gap was above `inner`; one below counts as far above."""
+        now = self._builder.sub(gap, self._inner)
+        return self._builder.select(self._builder.icmp_unsigned("<", now, above), now, above)
+
+    def unsure(self, above: Any) -> Any:
+        return self._builder.bitcast(self._builder.icmp_unsigned("<=", above, self._width), _I64)
 
 
 @intrinsic
@@ -241,16 +252,17 @@ def recut_i16(typing, far, rows, inner, outer, near):  # type: ignore[no-untyped
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         _, rows, inner, outer, _ = args
         far_at, near_at = (_at(context, builder, signature.args[i], args[i], _constant(0)) for i in (0, 4))
-        band = _band(builder, inner, outer)
+        band = _Band(builder, inner, outer)
 
         def row(j: Any, values: list[Any]) -> tuple[list[Any], Any]:
-            left, between = band(_load(builder, builder.gep(far_at, [builder.mul(j, _constant(LANES))]), _I16))
+            gap = _load(builder, builder.gep(far_at, [builder.mul(j, _constant(LANES))]), _I16)
+            left = band.near(gap)
             builder.store(left, builder.gep(near_at, [j]))
             more = builder.icmp_signed("!=", left, _constant(0))
-            return [builder.or_(values[0], between), builder.add(j, _constant(1))], more
+            return [band.follow(values[0], gap), builder.add(j, _constant(1))], more
 
-        unsure, done = _loop(builder, rows, [_constant(0), _constant(0)], row)
-        return context.make_tuple(builder, signature.return_type, [done, unsure])
+        above, done = _loop(builder, rows, [band.start, _constant(0)], row)
+        return context.make_tuple(builder, signature.return_type, [done, band.unsure(above)])
 
     whole = types.int64
     return types.UniTuple(whole, 2)(far, whole, whole, whole, near), emit
