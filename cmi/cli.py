@@ -100,7 +100,10 @@ def run(
     limit: Limit = None,
     seed: Annotated[int, typer.Option(help="Seed of the sampled noise.")] = 0,
     k: Annotated[
-        int | None, typer.Option("--k", help="Neighbours, for ksg.  [default: 5]", show_default=False)
+        int | None,
+        typer.Option(
+            "--k", help="Neighbours, for ksg; 20 suits --features regression.  [default: 5]", show_default=False
+        ),
     ] = None,
     queries: Annotated[
         int | None,
@@ -121,7 +124,8 @@ def run(
     permutations: Annotated[
         int | None,
         typer.Option(
-            help="Local permutations for the floor and p-values, for ksg.  [default: 0]", show_default=False
+            help="Local permutations for p-values, none below 1/(1 + so many), for ksg.  [default: 0]",
+            show_default=False,
         ),
     ] = None,
     features: Annotated[
@@ -195,7 +199,7 @@ def run(
                         "--surrogates": ("surrogates", surrogates),
                         "--calibrate": ("calibrate", calibrate or None),
                         "--permutations": ("n_permutations", permutations),
-                        "--features": ("features", features),
+                        "--features": ("features", _features(features)),
                         "--shrinkage": ("shrinkage", _shrinkage(shrinkage)),
                     },
                 ),
@@ -403,6 +407,12 @@ def _options(method: str, given: dict[str, tuple[str, Any]]) -> dict[str, Any]:
     return options
 
 
+def _features(text: str | None) -> str | None:
+    if text is not None and text not in ("regression", "pca"):
+        raise ValueError(f"--features takes regression or pca, got {text!r}")
+    return text
+
+
 def _shrinkage(text: str | None) -> float | str | None:
     try:
         return None if text is None else float(text)
@@ -479,6 +489,7 @@ def _errors(debug: bool) -> Iterator[None]:
             raise
         expected = isinstance(error, (ValueError, TypeError, OSError, ImportError, MemoryError))
         text = " ".join(str(error).split()) or type(error).__name__
+        text = text.replace("n_permutations", "--permutations")
         prefix = "Error" if expected else f"Unexpected {type(error).__name__}"
         print(f"{prefix}: {text}", file=sys.stderr)  # noqa: T201
         if not expected:

@@ -50,9 +50,11 @@ class CMIEstimate:
         methods that measure it ("ksg"). Subtracted only if calibrate=True.
     null_mean, null_stderr, p_value : float or None
         If permutations were asked for: what the method reads where A and C depend on each other through B only
-        (its floor), and how often that reaches the value, (1 + reached) / (1 + permutations).
+        (its floor), and how often that reaches the value, (1 + reached) / (1 + permutations), with an allowance
+        where neighbours are too far apart for it to be right (`estimators.profile.Null.gap`).
     by_k : dict of int to CMIEstimate
-        If several numbers of neighbours were asked for: the estimate of each; the value is their mean.
+        If several numbers of neighbours were asked for: the estimate of each; the value is their mean, and
+        permutations are compared with the mean only.
     """
 
     value: float
@@ -211,7 +213,7 @@ def estimate_cmi(
     units : {"nats", "bits"}
         Of the output.
     seed : int
-        Of the random numbers of "ksg": surrogates, queries and permutations.
+        Of the random numbers of "ksg": surrogates, queries, permutations, and the folds of features.
     **options
         Of the method. "ksg": k (one or several), ties, standardize, queries, surrogates, calibrate,
         n_permutations, permutation_neighbours, features, folds, threads; "gaussian" and "copula": shrinkage,

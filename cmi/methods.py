@@ -19,10 +19,11 @@ if not hasattr(estimators, "gaussian_profile"):
         "or folder, or start Python somewhere else"
     )
 
+from estimators.columns import tied_share
 from estimators.copula import copula_profile
 from estimators.discrete import discrete_profile
 from estimators.gaussian import fit_gaussian, gaussian_profile
-from estimators.ksg import ksg_profile, tied_share
+from estimators.ksg import ksg_profile
 from estimators.profile import Profile
 from estimators.threads import one_blas_thread, serial
 
@@ -32,6 +33,7 @@ __all__ = [
     "Method",
     "Profile",
     "find_method",
+    "named",
     "one_blas_thread",
     "serial",
     "tied_share",
@@ -123,6 +125,23 @@ METHODS: dict[str, Method] = {
         ),
     )
 }
+
+
+def named(name: str, options: Mapping[str, Any]) -> str:
+    """Return the method with the options that are not its defaults, for titles.
+
+    Examples
+    --------
+    >>> named("ksg", {"k": 20, "surrogates": 1, "calibrate": True, "features": "regression"})
+    'ksg (k = 20, calibrate, features = regression)'
+    """
+    defaults = METHODS[name].options if name in METHODS else {}
+    changed = [
+        option if value is True else f"{option} = {value}"
+        for option, value in options.items()
+        if option in defaults and value != defaults[option]
+    ]
+    return f"{name} ({', '.join(changed)})" if changed else name
 
 
 def find_method(name: str, options: Mapping[str, Any]) -> Method:

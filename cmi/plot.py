@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from cmi.methods import named
 from cmi.output import check_output, replacing
 from cmi.transition import locate_transition
 
@@ -61,11 +62,11 @@ def plot_scan(scan: PhaseScan, ax: Axes | None = None) -> Axes:
     upper.set_xlabel("")
     plot_map(scan, lower)
     about = scan.config
+    title = f"{about['data']['name']}: {about['data']['n_samples']:,} samples, "
+    how = f"{named(about['method'], about['options'])} estimate"
+    # 75 letters of that size fill the picture
     upper.set_title(
-        f"{about['data']['name']}: {about['data']['n_samples']:,} samples, {about['method']} estimate",
-        fontsize=9,
-        loc="left",
-        color=_INK,
+        f"{title}{how}" if len(title + how) < 75 else f"{title}\n{how}", fontsize=9, loc="left", color=_INK
     )
     return lower
 
@@ -104,7 +105,7 @@ def plot_map(scan: PhaseScan, ax: Axes) -> Axes:
     extend = "min" if clear.any() and cmi[clear].min() < bottom else "neither"
     bar = ax.figure.colorbar(mesh, ax=ax, extend=extend, pad=0.02)
     bar.set_label("I(A:C|B$_r$)  [nats]", fontsize=9)
-    bar.ax.tick_params(labelsize=8)
+    bar.ax.tick_params(labelsize=8, which="both")
     ax.set_xlabel("noise level t", fontsize=9)
     ax.set_ylabel("buffer width r  [pixels]", fontsize=9)
     ax.set_yticks(r if len(r) <= 14 else r[:: -(-len(r) // 14)])

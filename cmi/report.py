@@ -11,6 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from cmi.methods import named
 from cmi.noise import SCHEDULES
 from cmi.samples import Samples
 from cmi.transition import locate_transition
@@ -55,7 +56,7 @@ def scan_report(scan: PhaseScan, width: int) -> RenderableType:
     head = Text.assemble(
         (about["name"], "bold"),
         f": {about['n_samples']:,} samples of shape {'x'.join(map(str, about['shape']))}{crop}, method "
-        f"{config['method']}, noise {config['noise']['name']}",
+        f"{named(config['method'], config['options'])}, noise {config['noise']['name']}",
     )
     parts: list[RenderableType] = [head, *_map_tables(scan, width), *_diagnostic_tables(scan, width)]
     parts.append(_length_table(scan))
@@ -87,10 +88,16 @@ def _diagnostic_tables(scan: PhaseScan, width: int) -> list[Table]:
         tables += _tables(scan, width, title, _with_errors(bias, error), np.abs(bias) > 2.0 * error)
     if "null_mean" in data:
         floor, error = data.null_mean.values, data.null_stderr.values
-        title = "Floor: mean over local permutations of C, in 10^-3 nats"
+        title = "What is read where there is no CMI (mean over local permutations of C), in 10^-3 nats"
         tables += _tables(scan, width, title, _with_errors(floor, error), np.abs(floor) > 2.0 * error)
         p = data.p_value.values
-        tables += _tables(scan, width, "p-values", [[f"{each:.2g}" for each in row] for row in p], p <= 0.05)
+        tables += _tables(
+            scan,
+            width,
+            "p-values: how often as much is read there",
+            [[f"{each:.2g}" for each in row] for row in p],
+            p <= 0.05,
+        )
     return tables
 
 
@@ -172,13 +179,15 @@ def _null_check(scan: PhaseScan) -> Text:
         known = SCHEDULES.get(scan.config["noise"]["name"])
         ends = known is not None and float(known().alpha(1.0)) == 0.0
         how = "add t = 1" if ends else "this schedule has none, --noise interpolation does at t = 1"
-        return Text(f"Null: no level without signal was scanned ({how}): what the method reads there is not known.")
+        return Text(
+            f"Check: no level without signal was scanned ({how}): what the method reads there is not known."
+        )
     values, errors = data.cmi.values[noise[0]], data.stderr.values[noise[0]]
     if not errors.any():
-        return Text("Null: at pure noise the CMI is 0 exactly, since this method adds the noise in closed form.")
+        return Text("Check: at pure noise the CMI is 0 exactly, since this method adds the noise in closed form.")
     worst = int(np.argmax(np.abs(values) / errors))
     return Text(
-        f"Null: at pure noise, where the CMI is 0, the scan reads {with_error(values[worst], errors[worst])} nats "
+        f"Check: at pure noise, where the CMI is 0, the scan reads {with_error(values[worst], errors[worst])} nats "
         f"(r = {data.r.values[worst]}, its farthest from 0 in errors)."
     )
 

@@ -41,7 +41,7 @@ DIAGNOSTICS = {
     "surrogate_stderr": "standard error of surrogate_bias",
     "null_mean": "what the method reads where A and C depend on each other through B only",
     "null_stderr": "standard error of null_mean",
-    "p_value": "share of local permutations that reach cmi",
+    "p_value": "(1 + local permutations that reach cmi, with an allowance for wide B) / (1 + permutations)",
 }
 
 FILE_FORMAT = 1  # raised when a reader of older files would misread newer ones

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 IntArray = NDArray[np.int64]
+_WHOLE = 2**53  # up to here floating point holds every integer
 Region = ArrayLike | str | Sequence[str] | None
 
 __all__ = ["Region", "Samples", "as_array", "column_warnings", "numeric"]
@@ -43,7 +44,8 @@ class Samples:
             For empty samples, one value per sample only, NaN or infinity.
         """
         columns = None
-        samples = getattr(samples, "samples", samples)  # what open_dataset returns
+        if not _is_frame(samples):
+            samples = getattr(samples, "samples", samples)  # what open_dataset returns
         if isinstance(samples, np.ma.MaskedArray) and np.ma.is_masked(samples):
             raise TypeError("samples are a masked array: fill the masked values or remove those samples")
         if _is_frame(samples):
@@ -72,6 +74,12 @@ class Samples:
         if isinstance(region, str):
             region = [region]
         array = np.asarray(region)
+        if (
+            isinstance(region, Sequence)
+            and array.dtype.kind in "iu"
+            and any(isinstance(one, bool) for one in region)
+        ):
+            raise TypeError(f"{name} mixes True and False with indices: give a boolean mask or integer indices")
         if array.size == 0 and array.dtype != np.bool_:
             return np.zeros(0, dtype=np.int64)
         if array.dtype.kind in "UTO" and all(isinstance(name, str) for name in array.ravel()):
@@ -132,6 +140,10 @@ def numeric(array: NDArray[Any]) -> NDArray[np.floating]:
     if kind == "f":
         return array if array.dtype in (np.float32, np.float64) else array.astype(np.float64)
     if kind in "iub":
+        if array.dtype.itemsize == 8 and array.size and max(int(array.max()), -int(array.min())) > _WHOLE:
+            raise ValueError(
+                "samples hold integers beyond 2^53, which lose digits in floating point: subtract a constant first"
+            )
         return array.astype(np.float64)
     hint = " (open files and data sets by name with open_dataset)" if kind in "UT" and array.ndim == 0 else ""
     what = {
@@ -175,7 +187,8 @@ def column_warnings(samples: Samples, regions: dict[str, IntArray]) -> list[str]
 
 def _duplicates(values: NDArray[np.floating], columns: IntArray) -> list[tuple[int, int]]:
     """Pairs (first, copy) of equal columns; sorted sums find the candidates, comparison decides."""
-    sums = values.sum(axis=0, dtype=np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):
+        sums = np.nan_to_num(values.sum(axis=0, dtype=np.float64))
     groups: dict[tuple[float, float, float], list[int]] = {}
     pairs = []
     for column in columns:

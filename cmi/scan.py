@@ -8,6 +8,7 @@ and the level itself, so that a value does not depend on the other levels, on th
 from __future__ import annotations
 
 import hashlib
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
@@ -95,7 +96,7 @@ def phase_scan(
     resume : PhaseScan, optional
         An earlier scan with the same configuration: its finished levels are taken over.
     **options
-        Of the method.
+        Of the method. Of several k the scan holds the mean.
 
     Returns
     -------
@@ -105,7 +106,8 @@ def phase_scan(
     ------
     TypeError, ValueError
         As in `open_dataset`, `Partition.centered` and `estimate_cmi`; for levels outside the schedule, or with
-        noise if the method takes clean data only; for a scan to resume that differs in data or configuration.
+        noise if the method takes clean data only; for a scan to resume that differs in data or configuration,
+        or was made with a function that its module does not know by name.
     ScanInterrupted
         On Ctrl-C, with the finished levels.
     ScanFailed
@@ -145,11 +147,7 @@ def phase_scan(
         "noise": schedule.to_dict(),
         "method": method,
         # the number of threads changes nothing, and must not keep a scan from being resumed
-        "options": {
-            k: f"{v.__module__}.{v.__qualname__}" if callable(v) else v
-            for k, v in {**chosen.options, **options}.items()
-            if k != "threads"
-        },
+        "options": {k: _plain(v) for k, v in {**chosen.options, **options}.items() if k != "threads"},
         "center": _center(samples.shape, center, channel_axis),
         "radius": int(radius),
         "reach": None if reach is None else int(reach),
@@ -163,6 +161,12 @@ def phase_scan(
     del samples
     todo = [float(t) for t in times]
     if resume is not None:
+        for option, value in options.items():
+            if callable(value) and not _has_a_name(value):
+                raise ValueError(
+                    f"a scan whose {option} is a function without a name of its own cannot be resumed, as it may "
+                    "have been another function: define it at the top level of a module"
+                )
         todo = scan.take_over(resume)
     total = len(times)
     try:
@@ -222,8 +226,15 @@ def _run(
         for t in levels:
             yield t, cell(x, t)
         return
+    in_threads = isinstance(executor, ThreadPoolExecutor)
+    if not in_threads:
+        for option, value in cell.options.items():
+            if callable(value) and not _has_a_name(value):
+                raise TypeError(
+                    f"{option} is a function without a name of its own, which other processes cannot find: define "
+                    "it at the top level of a module, or scan without executor"
+                )
     with _shared(x, executor) as source:
-        in_threads = isinstance(executor, ThreadPoolExecutor)
         futures: dict[Future[CMIProfile], float] = {
             executor.submit(_in_thread if in_threads else _in_process, cell, source, t): t for t in levels
         }
@@ -304,6 +315,26 @@ def _center(shape: tuple[int, ...], center: Sequence[int] | int | None, channel_
         return [int(c) for c in np.atleast_1d(center)]
     space = [s for i, s in enumerate(shape) if channel_axis is None or i != channel_axis % len(shape)]
     return [s // 2 for s in space]
+
+
+def _plain(value: Any) -> Any:
+    """An option as JSON can hold it; functions by name."""
+    if callable(value):
+        kind = value if hasattr(value, "__qualname__") else type(value)
+        return f"{kind.__module__}.{kind.__qualname__}"
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray | Sequence) and not isinstance(value, str):
+        return [_plain(one) for one in value]
+    return value
+
+
+def _has_a_name(function: Callable[..., Any]) -> bool:
+    """Whether its module knows the function by its name; it does not know a lambda, or a partial function."""
+    found: Any = sys.modules.get(getattr(function, "__module__", None) or "")
+    for part in getattr(function, "__qualname__", "").split("."):
+        found = getattr(found, part, None)
+    return found is function
 
 
 def _digest(samples: Samples) -> str:

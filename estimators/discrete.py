@@ -73,7 +73,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from estimators.profile import FloatArray, IntArray, Profile, check_layout, constant_columns
+from estimators.columns import constant_columns
+from estimators.profile import FloatArray, IntArray, Profile, check_layout
 
 __all__ = ["Correction", "discrete_profile"]
 

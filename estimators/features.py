@@ -39,9 +39,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve, eigh
-from sklearn.kernel_approximation import Nystroem
 
-from estimators.profile import FloatArray, IntArray, check_layout, constant_columns, whole_at_least
+from estimators.arguments import whole_at_least
+from estimators.columns import constant_columns, standardized
+from estimators.profile import FloatArray, IntArray, check_layout
+from estimators.seeds import Stream, generator
 from estimators.threads import for_ranges, one_blas_thread
 
 __all__ = ["Compressed", "FeatureFunction", "Features", "compress"]
@@ -49,11 +51,6 @@ __all__ = ["Compressed", "FeatureFunction", "Features", "compress"]
 FeatureFunction = Callable[[FloatArray, str], FloatArray]
 Features = Literal["regression", "pca"] | FeatureFunction | None
 
-_FOLDS, _LANDMARKS, _BENDS = (
-    4,
-    5,
-    6,
-)  # spawn keys, after those of ksg: of the folds, and of the kernels of both levels
 _KERNEL = 1000  # most landmarks of level 1, for time and memory: from 40,000 samples
 _GROWTH = 5.0  # landmarks per root of n below: more samples can tell finer shapes, at a cost of n landmarks^2
 _BEND = 150  # landmarks of level 2, whose inputs are two or three
@@ -62,6 +59,7 @@ _COMPONENTS = 2  # of the principal components of B and of C: with A five column
 _LEAST = 10  # samples per fold
 _REPEATED = 0.01  # share of the values of a column of A that repeat others, from which it stays as it is
 _FLOOR = 0.05  # of the mean absolute error: no spread is smaller
+_ROUNDING = 1e-24  # of the square of a column's largest value: no more than rounding leaves of its variance
 _ROWS = 8192  # rows of a kernel computed at a time
 
 
@@ -165,7 +163,7 @@ def _widths(cuts: list[Compressed]) -> str:
 def _pack(*parts: FloatArray) -> Compressed:
     """Columns side by side, each of unit variance: predictions, spreads and components have no common unit."""
     sizes = (parts[0].shape[1], parts[1].shape[1], parts[2].shape[1])
-    return Compressed(_standardized(np.concatenate(parts, axis=1)), sizes)
+    return Compressed(standardized(np.concatenate(parts, axis=1)), sizes)
 
 
 def _called(x: NDArray[np.floating], offsets: IntArray, features: FeatureFunction) -> list[Compressed]:
@@ -173,10 +171,13 @@ def _called(x: NDArray[np.floating], offsets: IntArray, features: FeatureFunctio
         values = np.array(x[:, start:stop], dtype=np.float64, order="C")  # a copy: the function may write to it
         if start == stop:
             return values
-        result = np.asarray(features(values, name))
+        try:
+            result = np.asarray(features(values, name))
+        except ValueError as error:
+            raise ValueError(f"features of {name} failed: {error}") from error
         if not np.issubdtype(result.dtype, np.floating):
             raise TypeError(f"features of {name} must be floating-point numbers, got {result.dtype}")
-        if result.ndim != 2 or len(result) != len(x) or (name == "A" and result.shape[1] == 0):
+        if result.ndim != 2 or len(result) != len(x) or (name != "B" and result.shape[1] == 0):
             raise ValueError(f"features of {name} must have shape ({len(x)}, columns), got {result.shape}")
         if not np.isfinite(result).all():
             raise ValueError(f"features of {name} contain NaN or infinity")
@@ -187,8 +188,7 @@ def _called(x: NDArray[np.floating], offsets: IntArray, features: FeatureFunctio
 
 
 def _components(x: NDArray[np.floating], offsets: IntArray) -> list[Compressed]:
-    shells = np.array(x[:, offsets[1] :], dtype=np.float64)
-    shells -= shells.mean(axis=0)
+    shells = _scaled(np.array(x[:, offsets[1] :], dtype=np.float64))
     covariance = shells.T @ shells / len(x)
 
     def leading(start: int, stop: int) -> FloatArray:
@@ -213,50 +213,60 @@ def _components(x: NDArray[np.floating], offsets: IntArray) -> list[Compressed]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Design:
-    """Predictors (n, columns), and of every fold the count, the sums and the products: (K,), (K, c), (K, c, c)."""
+    """Predictors (n, c), and of every fold the count (K,), the mean (K, c) and the scatter about it (K, c, c).
+
+    Sums about the mean of each fold, not about one for all: a value far from the others would leave nothing but
+    rounding errors of the folds that do not hold it.
+    """
 
     values: FloatArray
     folds: list[slice]
     count: FloatArray
-    first: FloatArray
-    second: FloatArray
+    mean: FloatArray
+    scatter: FloatArray
+    largest: FloatArray
 
     @classmethod
     def of(cls, values: FloatArray, folds: list[slice]) -> _Design:
-        parts = [values[rows] for rows in folds]
-        count = np.array([len(part) for part in parts], dtype=np.float64)
-        return cls(
-            values,
-            folds,
-            count,
-            np.array([part.sum(axis=0) for part in parts]),
-            np.array([part.T @ part for part in parts]),
-        )
+        mean = np.array([values[rows].mean(axis=0) for rows in folds])
+        scatter = np.empty((len(folds), values.shape[1], values.shape[1]))
+        for k, rows in enumerate(folds):
+            part = values[rows] - mean[k]
+            scatter[k] = part.T @ part
+        count = np.array([rows.stop - rows.start for rows in folds], dtype=np.float64)
+        return cls(values, folds, count, mean, scatter, np.maximum(values.max(axis=0), -values.min(axis=0)))
 
     def along(self, target: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Sums (K, targets) of the targets and (K, columns, targets) of their products with the predictors."""
-        parts = [(self.values[rows], target[rows]) for rows in self.folds]
-        return np.array([t.sum(axis=0) for _, t in parts]), np.array([v.T @ t for v, t in parts])
+        """Means (K, targets) of the targets, and sums (K, c, targets) of predictors times their deviations."""
+        mean = np.array([target[rows].mean(axis=0) for rows in self.folds])
+        parts = [self.values[rows].T @ (target[rows] - m) for rows, m in zip(self.folds, mean, strict=True)]
+        return mean, np.array(parts)
 
     def solve(
         self,
-        target: FloatArray,
+        level: FloatArray,
         mixed: FloatArray,
         left_out: Sequence[int],
         columns: int,
         penalties: FloatArray,
     ) -> FloatArray:
-        """Weights (columns, targets, penalties) of the first columns, from the other folds."""
+        """Weights (columns, targets, penalties) of the first columns, from the other folds; what `along` found."""
         kept = np.setdiff1d(np.arange(len(self.count)), left_out)
-        count = self.count[kept].sum()
-        mean, level = self.first[kept, :columns].sum(axis=0) / count, target[kept].sum(axis=0) / count
-        matrix = self.second[kept, :columns, :columns].sum(axis=0) / count - np.outer(mean, mean)
-        right = mixed[kept, :columns].sum(axis=0) / count - np.outer(mean, level)
+        share = self.count[kept, None] / self.count[kept].sum()
+        away = self.mean[kept, :columns] - (share * self.mean[kept, :columns]).sum(axis=0)
+        apart = level[kept] - (share * level[kept]).sum(axis=0)
+        total = self.count[kept].sum()
+        matrix = self.scatter[kept, :columns, :columns].sum(axis=0) / total + (share * away).T @ away
+        right = mixed[kept, :columns].sum(axis=0) / total + (share * away).T @ apart
         weights = np.zeros((*right.shape, len(penalties)))
-        scale = float(np.trace(matrix)) / max(columns, 1)
+        diagonal = np.diag_indices(columns)
+        # a column may vary in the folds left out only: what is left of it is rounding
+        still = matrix[diagonal] <= _ROUNDING * self.largest[:columns] ** 2
+        matrix[still], matrix[:, still], right[still] = 0.0, 0.0, 0.0
+        bare = matrix[diagonal]
+        scale = float(bare.sum()) / max(columns, 1)
         if scale > 0.0:
-            diagonal = np.diag_indices(columns)
-            bare = matrix[diagonal]
+            bare[still] = scale
             for i, penalty in enumerate(penalties):
                 matrix[diagonal] = bare + penalty * scale
                 factor = cho_factor(matrix, lower=True, check_finite=False)
@@ -311,6 +321,8 @@ def _kernel(values: FloatArray, landmarks: IntArray) -> FloatArray:
     result = np.zeros((len(values), len(landmarks)))
     total = float(values.var(axis=0).sum())
     if total > 0.0:
+        from sklearn.kernel_approximation import Nystroem  # takes a second to import
+
         # all landmarks are used; the state only puts them in an order
         nystroem = Nystroem(gamma=0.5 / total, n_components=len(landmarks), random_state=0).fit(values[landmarks])
         for start in range(0, len(values), _ROWS):
@@ -326,7 +338,7 @@ def _regression(
     columns = _raw(offsets)
     kept = ~constant_columns(x)
     kept[: offsets[1]] = True
-    order = _generator(seed, _FOLDS).permutation(n)
+    order = generator(seed, Stream.FOLDS).permutation(n)
     x, offsets = x[:, kept], np.concatenate([[0], np.cumsum(kept)])[offsets]
     ends = [n * k // n_folds for k in range(n_folds + 1)]
     folds = [slice(i, j) for i, j in pairwise(ends)]
@@ -355,27 +367,16 @@ def _regression(
         known = np.concatenate([mean[r], spread[r]], axis=1) if regions[r] else np.zeros((n, 0))
         more = np.concatenate([(mean[-1] - mean[r]) / spread[r], np.log(spread[-1] / spread[r])], axis=1)
         for rows in folds:  # models that shrink by different amounts speak in different units
-            known[rows] = _standardized(known[rows])
-            more[rows] = _standardized(more[rows] - _explained(more[rows], known[rows]))
+            known[rows] = standardized(known[rows])
+            more[rows] = standardized(more[rows] - _explained(more[rows], known[rows]))
         rest = np.where(repeated, a, (a - mean[r]) / spread[r])
         cuts.append(_pack(rest[back], known[back], more[back]))
     return cuts, _notes(r2, columns, n_folds)
 
 
-def _standardized(columns: FloatArray) -> FloatArray:
-    """Centred columns of unit variance; constants are 0."""
-    columns = columns - columns.mean(axis=0)
-    spread = columns.std(axis=0)
-    return np.asarray(columns / np.where(spread > 0.0, spread, 1.0))
-
-
 def _explained(columns: FloatArray, by: FloatArray) -> FloatArray:
     """Least-squares prediction of columns from standardized ones."""
     return np.asarray(by @ np.linalg.lstsq(by, columns, rcond=None)[0])
-
-
-def _generator(seed: int, key: int) -> np.random.Generator:
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(key,)))
 
 
 def _scaled(values: FloatArray) -> FloatArray:
@@ -404,7 +405,7 @@ def _first_level(
     centred /= np.where(unit > 0.0, unit, 1.0)[:, None, :]
     targets = np.concatenate([centred, centred**2], axis=2)
     count = min(_KERNEL, int(_GROWTH * math.sqrt(len(a))), len(a) // 2)
-    landmarks = _generator(seed, _LANDMARKS).choice(len(a), size=count, replace=False)
+    landmarks = generator(seed, Stream.LANDMARKS).choice(len(a), size=count, replace=False)
     columns = _Design.of(shells, folds)
     linear: list[FloatArray] = [np.empty(0)] * len(regions)
     kernels: list[FloatArray] = [np.empty(0)] * len(regions)
@@ -434,7 +435,7 @@ def _stacked(
     designs = [_Design.of(view, folds) for view in narrower]
     stack = _cross_fit(designs, targets)
     rough = _cross_fit(designs, np.abs(_centred_views(targets - stack, folds)))
-    landmarks = _generator(seed, _BENDS).choice(len(a), size=min(_BEND, len(a) // 4), replace=False)
+    landmarks = generator(seed, Stream.BENDS).choice(len(a), size=min(_BEND, len(a) // 4), replace=False)
     designs = []
     for view in np.concatenate([stack, rough, *nearest], axis=2):
         deviation = view.std(axis=0)

@@ -28,9 +28,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from estimators.columns import constant_columns
 from estimators.conditioning import Conditioning
 from estimators.log_determinant import LogDetBias, Spectrum, digamma_bias
-from estimators.profile import BoolArray, FloatArray, IntArray, Profile, check_layout, constant_columns
+from estimators.profile import BoolArray, FloatArray, IntArray, Profile, check_layout
 from estimators.threads import for_ranges
 
 __all__ = ["GaussianMoments", "Shrinkage", "fit_gaussian", "gaussian_profile"]

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from estimators.arguments import whole_at_least
+from estimators.threads import one_blas_thread
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -27,8 +29,6 @@ __all__ = [
     "Profile",
     "SurrogateBias",
     "check_layout",
-    "constant_columns",
-    "whole_at_least",
 ]
 
 
@@ -38,17 +38,27 @@ class SurrogateBias:
 
     Parameters
     ----------
-    value : (cuts,) array
-        Mean of estimate less truth, in nats.
-    covariance : (cuts, cuts) array
-        Of the errors of `value`.
+    local : (cuts, replicates * queries) array
+        The estimator's summands less those of the truth. NaN: not measured, since A is a function of B and C.
     cmi : (cuts,) array
-        The truth there.
+        The truth there, in nats.
+    variance_factor : float
+        As in `Profile`.
     """
 
-    value: FloatArray
-    covariance: FloatArray
+    local: FloatArray
     cmi: FloatArray
+    variance_factor: float = 1.0
+
+    @property
+    def value(self) -> FloatArray:
+        """Mean of estimate less truth, in nats; (cuts,)."""
+        return np.asarray(self.local.mean(axis=1))
+
+    @property
+    def covariance(self) -> FloatArray:
+        """Of the errors of `value`; (cuts, cuts)."""
+        return self.variance_factor * _covariance_of_means(self.local)
 
     @property
     def stderr(self) -> FloatArray:
@@ -69,13 +79,27 @@ class Null:
     Parameters
     ----------
     values : (cuts, permutations) array
-        In nats.
+        In nats; of a calibrated profile less the same bias as its value.
     p_value : (cuts,) array
-        (1 + permutations that reach the estimate) / (1 + permutations).
+        (1 + permutations that reach the estimate less `gap`, if that is above 0) / (1 + permutations).
+    gap : (cuts,) array or None
+        How far, in nats, the estimate lies above local permutations on Gaussian data of the same size without any
+        CMI; it should be 0. None: not measured.
+    gap_stderr : (cuts,) array or None
+        Its standard error.
     """
 
     values: FloatArray
     p_value: FloatArray
+    gap: FloatArray | None = None
+    gap_stderr: FloatArray | None = None
+
+    @property
+    def too_low(self) -> BoolArray:
+        """Where permutations clearly read less than data without CMI: by half their spread, beyond two errors."""
+        if self.gap is None or self.gap_stderr is None:
+            return np.zeros(len(self.values), dtype=np.bool_)
+        return np.asarray(self.gap - 2.0 * self.gap_stderr > 0.5 * self.values.std(axis=1))
 
     @property
     def mean(self) -> FloatArray:
@@ -104,6 +128,7 @@ class Profile:
     local : (cuts, n) array
         One value per sample whose mean over samples is `value`; for an average over samples its spread gives
         the standard error, for an estimator fitted to the data it is the first-order influence of a sample.
+        One per query where the average is over some of the samples only.
     bias : (cuts,) array
         The finite-sample bias that was estimated and already subtracted from `value` (0: none was).
     notes : tuple of str
@@ -119,7 +144,8 @@ class Profile:
     null : Null or None
         If permutations were asked for.
     calibrated : bool
-        Whether the bias on surrogates has been subtracted; its error is then part of the covariance.
+        Whether the bias on surrogates has been subtracted where it is known; its error is then part of the
+        covariance.
     """
 
     value: FloatArray
@@ -142,17 +168,23 @@ class Profile:
         >>> Profile(np.ones(1), np.array([[0.0, 1.0, 2.0]]), np.zeros(1)).covariance().round(3).tolist()
         [[0.333]]
         """
-        cuts, n = self.local.shape
+        cuts = len(self.value)
         result = np.full((cuts, cuts), np.nan)
         known = np.isfinite(self.value)
-        centred = self.local[known] - self.local[known].mean(axis=1, keepdims=True)
-        result[np.ix_(known, known)] = self.variance_factor * (centred @ centred.T) / (n - 1) / n
+        result[np.ix_(known, known)] = self.variance_factor * _covariance_of_means(self.local[known])
         if self.least_variance is not None:
             variance = np.diagonal(result)
             np.fill_diagonal(result, np.where(known, np.fmax(variance, self.least_variance), np.nan))
         if self.calibrated and self.surrogate is not None:
-            result += self.surrogate.covariance
+            result += np.nan_to_num(self.surrogate.covariance)
         return result
+
+
+def _covariance_of_means(local: FloatArray) -> FloatArray:
+    n = local.shape[1]
+    centred = local - local.mean(axis=1, keepdims=True)
+    with one_blas_thread():  # the same bits for any number of threads
+        return np.asarray(centred @ centred.T / (n - 1) / n)
 
 
 def check_layout(x: NDArray[np.floating], sizes: Sequence[int]) -> IntArray:
@@ -172,7 +204,7 @@ def check_layout(x: NDArray[np.floating], sizes: Sequence[int]) -> IntArray:
     Raises
     ------
     TypeError
-        If x is not a real floating-point array.
+        If x is not a real floating-point array, or a size no whole number.
     ValueError
         If x is not two-dimensional, not finite, or does not have ``sum(sizes)`` columns; if A or the last
         shell is empty.
@@ -183,51 +215,25 @@ def check_layout(x: NDArray[np.floating], sizes: Sequence[int]) -> IntArray:
     >>> check_layout(np.zeros((5, 4)), (1, 2, 1)).tolist()
     [0, 1, 3, 4]
     """
+    if isinstance(x, np.ma.MaskedArray):
+        raise TypeError("samples are a masked array: fill the masked values or remove those samples")
     if not np.issubdtype(getattr(x, "dtype", np.object_), np.floating):
         raise TypeError(f"samples must be a floating-point array, got {getattr(x, 'dtype', type(x).__name__)}")
     if x.ndim != 2:
         raise ValueError(f"samples must have shape (n, d), got {x.shape}")
-    parts = np.asarray(sizes, dtype=np.int64)
-    if parts.ndim != 1 or len(parts) < 3 or parts.min() < 0:
+    if np.ndim(sizes) != 1:
+        raise TypeError(f"sizes must list the columns of A and of every shell, got {sizes!r}")
+    parts = np.array([whole_at_least(size, "every size", 0) for size in sizes], dtype=np.object_)
+    if len(parts) < 3:
         raise ValueError(f"sizes must list A and at least two shells, got {tuple(sizes)}")
     if parts[0] == 0 or parts[-1] == 0:
         raise ValueError(f"A and the last shell must not be empty, got sizes {tuple(sizes)}")
     if parts.sum() != x.shape[1]:
         raise ValueError(f"sizes {tuple(sizes)} add up to {parts.sum()}, but samples have {x.shape[1]} columns")
-    if not np.isfinite(x.sum(dtype=np.float64)) and not np.isfinite(x).all():
+    with np.errstate(over="ignore", invalid="ignore"):  # of a sum that overflows every value is looked at
+        finite = np.isfinite(x.sum(dtype=np.float64)) or np.isfinite(x).all()
+    if not finite:
         raise ValueError("samples contain NaN or infinity")
     offsets = np.zeros(len(parts) + 1, dtype=np.int64)
-    np.cumsum(parts, out=offsets[1:])
+    offsets[1:] = np.cumsum(parts)
     return offsets
-
-
-def whole_at_least(value: Any, name: str, least: int) -> int:
-    """Return a whole number after checking it.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If it is no integer, or smaller than `least`.
-
-    Examples
-    --------
-    >>> whole_at_least(5, "k", 1)
-    5
-    """
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name} must be an integer, got {value!r}")
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}, got {value}")
-    return int(value)
-
-
-def constant_columns(x: NDArray[np.floating]) -> BoolArray:
-    """Return which columns of x hold one value only, as a (d,) boolean array.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> constant_columns(np.array([[0.0, 1.0], [0.0, 2.0]])).tolist()
-    [True, False]
-    """
-    return np.asarray(x.max(axis=0) == x.min(axis=0))

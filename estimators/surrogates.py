@@ -15,26 +15,35 @@ It is the bias on *Gaussian* data.  On others of like covariance it is a warning
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
-from scipy.linalg import cholesky, solve_triangular
+from scipy.linalg import cholesky, eigvalsh, solve_triangular
 
+from estimators.columns import standardized
 from estimators.profile import FloatArray, IntArray
+from estimators.seeds import Stream, generator
 from estimators.threads import one_blas_thread
 
 __all__ = ["GaussianSurrogate", "surrogate_differences"]
 
 Summands = Callable[[FloatArray, IntArray], FloatArray]
 
+_OWN = 1e-9  # of a column's variance
+_DETERMINED = 1e-7  # of the variance of A: if less is left of it, it is a function of the shells but for rounding
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GaussianSurrogate:
     """A Gaussian with the covariance of some samples, columns in the order A, S_1, ..., S_m.
 
+    Matrices are in units of each column's standard deviation, which no CMI minds.
+
     Parameters
     ----------
+    spread : (d,) array
+        Standard deviations of the columns; the largest counts as 1, lest the samples overflow.
     target : (a, a) array
         Var(A|S_1..S_m).
     factor : (s, s) array
@@ -43,12 +52,16 @@ class GaussianSurrogate:
         L^-1 Cov(shells, A): how A depends on the whitened shells.
     steps : (cuts,) int array
         Columns of B_1, B_2, ...
+    determined : bool
+        Whether A, or a combination of its columns, is a linear function of the shells.
     """
 
+    spread: FloatArray
     target: FloatArray
     factor: FloatArray
     weights: FloatArray
     steps: IntArray
+    determined: bool
 
     @classmethod
     def of(cls, x: FloatArray, offsets: IntArray) -> GaussianSurrogate:
@@ -61,10 +74,8 @@ class GaussianSurrogate:
         """
         n = len(x)
         few = n < 2 * x.shape[1]
-        spread = x.std(axis=0)
-        spread[spread == 0.0] = 1.0
         with one_blas_thread():
-            scaled = (x - x.mean(axis=0)) / spread
+            scaled = standardized(x)
             if few:
                 from sklearn.covariance import ledoit_wolf  # takes a second to import
 
@@ -72,12 +83,12 @@ class GaussianSurrogate:
             else:
                 correlation = scaled.T @ scaled / n
             # columns that are functions of each other, or constant, get some variance of their own
-            correlation[np.diag_indices_from(correlation)] += 1e-9
-            covariance = correlation * spread[:, None] * spread[None, :]
+            correlation[np.diag_indices_from(correlation)] += _OWN
             a = offsets[1]
-            factor = cholesky(covariance[a:, a:], lower=True)
-            weights = solve_triangular(factor, covariance[a:, :a], lower=True)
-            target = covariance[:a, :a] - weights.T @ weights
+            factor = cholesky(correlation[a:, a:], lower=True)
+            weights = solve_triangular(factor, correlation[a:, :a], lower=True)
+            target = correlation[:a, :a] - weights.T @ weights
+            left_of_it = eigvalsh(target, correlation[:a, :a], subset_by_index=(0, 0))[0]
         if not few:
             left = np.diagonal(target) + (weights**2).sum(axis=0)
             for start, stop in pairwise(offsets[1:] - a):
@@ -86,7 +97,7 @@ class GaussianSurrogate:
                 chance = (stop - start) / (n - stop) * left
                 weights[start:stop] *= np.sqrt(np.clip(1.0 - chance / np.fmax(share, 1e-300), 0.0, 1.0))
             target = target * n / (n - len(weights))
-        return cls(target, factor, weights, offsets[2:-1] - a)
+        return cls(_spread(x), target, factor, weights, offsets[2:-1] - a, bool(left_of_it < _DETERMINED))
 
     @property
     def cmi(self) -> FloatArray:
@@ -100,10 +111,17 @@ class GaussianSurrogate:
         later = [self.weights[step:].T @ self.weights[step:] for step in (*self.steps, len(self.weights))]
         return [self.target + rest for rest in later]
 
+    def without_link(self, cut: int) -> GaussianSurrogate:
+        """Return the Gaussian in which A and C depend on each other through B of that cut only: the CMI is 0."""
+        step = self.steps[cut]
+        weights = np.concatenate([self.weights[:step], np.zeros_like(self.weights[step:])])
+        return replace(self, target=self._given[cut], weights=weights, steps=self.steps[[cut]])
+
     def sample(self, n: int, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
         """Draw n samples; return them and their i_r, shape (cuts, n)."""
-        white = rng.standard_normal((n, len(self.factor)))
-        own = rng.standard_normal((n, len(self.target)))
+        # column by column, so that models of as many samples and other columns go along
+        own = rng.standard_normal((len(self.target), n)).T
+        white = rng.standard_normal((len(self.factor), n)).T
         with one_blas_thread():
             noise = own @ cholesky(self.target, lower=True).T
             shells = white @ self.factor.T
@@ -112,17 +130,25 @@ class GaussianSurrogate:
             for cut, step in enumerate(self.steps):
                 residual = noise + white[:, step:] @ self.weights[step:]
                 local[cut] = -information - _log_density(residual, self._given[cut])
-            return np.hstack([noise + white @ self.weights, shells]), local
+            return np.hstack([noise + white @ self.weights, shells]) * self.spread, local
 
 
 def surrogate_differences(
-    x: FloatArray, offsets: IntArray, summands: Summands, chosen: IntArray | None, replicates: int, seed: int
-) -> tuple[FloatArray, FloatArray]:
-    """Run an estimator on surrogates of x.
+    model: GaussianSurrogate,
+    n: int,
+    offsets: IntArray,
+    summands: Summands,
+    chosen: IntArray | None,
+    replicates: int,
+    seed: int,
+) -> FloatArray:
+    """Run an estimator on surrogates: its summands less i_r, whose mean is the bias.
 
     Parameters
     ----------
-    x : (n, d) array
+    model : GaussianSurrogate
+    n : int
+        Samples in each data set.
     offsets : (m + 2,) int array
         Columns of A, S_1, ..., S_m.
     summands : callable
@@ -136,23 +162,24 @@ def surrogate_differences(
 
     Returns
     -------
-    differences : (K, cuts, replicates * q) array
-        Summands less i_r; their mean is the bias.
-    cmi : (cuts,) array
-        The CMI of the surrogate.
+    (K, cuts, replicates * q) array
+        In nats.
     """
-    model = GaussianSurrogate.of(x, offsets)
     differences = []
     for replicate in range(replicates):
-        rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_SURROGATE, replicate)))
-        samples, local = model.sample(len(x), rng)
+        samples, local = model.sample(n, generator(seed, Stream.SURROGATES, replicate))
         if chosen is not None:
             local = local[:, chosen]
         differences.append(summands(samples, offsets) - local)
-    return np.concatenate(differences, axis=2), model.cmi
+    return np.concatenate(differences, axis=2)
 
 
-_SURROGATE = 2  # spawn key
+def _spread(x: FloatArray) -> FloatArray:
+    """Standard deviations over the largest of them, from values small enough to be squared."""
+    largest = np.abs(x).max(axis=0)
+    largest[largest == 0.0] = 1.0
+    spread = (x / largest).std(axis=0) * (largest / largest.max())
+    return np.asarray(spread / spread.max()) if spread.any() else spread
 
 
 def _log_det(matrix: FloatArray) -> float:

@@ -23,6 +23,7 @@ STEPS = 65535.0  # of steps in 16 bits: from 0 to here, stored less the middle
 MIDDLE = 32768
 
 _I64 = ir.IntType(64)
+_TWO = types.Tuple((types.int64, types.int64))  # type: ignore[no-untyped-call]
 
 
 def _vector(item: Any) -> Any:
@@ -221,7 +222,7 @@ def walk_i16(typing, codes, own, own_base, first, stops, inner, outer, far, near
         return context.make_tuple(builder, signature.return_type, [done, band.unsure(above)])
 
     whole = types.int64
-    return types.UniTuple(whole, 2)(codes, own, whole, whole, stops, whole, whole, far, near), emit
+    return _TWO(codes, own, whole, whole, stops, whole, whole, far, near), emit
 
 
 class _Band:
@@ -265,7 +266,7 @@ def recut_i16(typing, far, rows, inner, outer, near):  # type: ignore[no-untyped
         return context.make_tuple(builder, signature.return_type, [done, band.unsure(above)])
 
     whole = types.int64
-    return types.UniTuple(whole, 2)(far, whole, whole, whole, near), emit
+    return _TWO(far, whole, whole, whole, near), emit
 
 
 @intrinsic

@@ -594,7 +594,7 @@ def test_what_ksg_knows_of_itself_is_printed_and_kept(tmp_path: Path) -> None:
     full = call(*base, "--calibrate", "--permutations", "3", "--queries", "100", "--out", out)
     assert full.exit_code == 0, full.output
     assert "in 10^-3 nats, subtracted above" in full.stdout
-    assert "Floor: mean over local permutations" in full.stdout
+    assert "mean over local permutations of C" in full.stdout
     assert "p-values" in full.stdout
     assert "averaged over 100 of the 300 samples" in full.stdout
     assert call("show", out).stdout == full.stdout.replace(f"Wrote {out}\n", "")

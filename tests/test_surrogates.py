@@ -30,7 +30,8 @@ def test_a_surrogate_has_the_covariance_and_knows_its_cmi(model: Gaussian) -> No
     surrogate = GaussianSurrogate.of(model.sample(50_000, 0), offsets(model))
     samples, local = surrogate.sample(50_000, np.random.default_rng(1))
     np.testing.assert_allclose(surrogate.cmi, model.cmi(), rtol=0.05, atol=1e-3)
-    np.testing.assert_allclose(np.cov(samples.T), model.covariance, atol=0.06 * model.covariance.max())
+    expected = model.covariance / model.covariance.diagonal().max()  # the largest variance counts as 1
+    np.testing.assert_allclose(np.cov(samples.T), expected, atol=0.03)
     # local information: its mean is the CMI, within its error
     error = local.std(axis=1) / np.sqrt(local.shape[1])
     assert (np.abs(local.mean(axis=1) - surrogate.cmi) < 4.0 * error + 1e-12).all()
@@ -49,7 +50,7 @@ def test_local_information_is_the_log_ratio_of_densities() -> None:
         s = sigma[np.ix_(part, part)]
         return float(-0.5 * (row[part] @ np.linalg.solve(s, row[part]) + np.linalg.slogdet(2 * np.pi * s)[1]))
 
-    for row, value in zip(x, local[0], strict=True):
+    for row, value in zip(x / surrogate.spread, local[0], strict=True):
         expected = log_density([0, 1, 2], row) - log_density([1, 2], row)
         expected += log_density([1], row) - log_density([0, 1], row)
         assert value == pytest.approx(expected, abs=1e-9)
@@ -67,7 +68,7 @@ def test_the_bias_is_the_true_one_and_its_error_is_right(model: Gaussian) -> Non
     uncertainty = np.sqrt((estimates.var(axis=0) + biases.var(axis=0)) / 60)
     assert (np.abs(biases.mean(axis=0) - true_bias) < 4.0 * uncertainty + 0.03 * np.abs(true_bias)).all()
     ratio = np.sqrt((errors**2).mean(axis=0)) / biases.std(axis=0, ddof=1)
-    assert ((ratio > 0.6) & (ratio < 1.7)).all()
+    assert ((ratio > 0.7) & (ratio < 1.4)).all()
 
 
 @pytest.mark.slow
@@ -79,9 +80,9 @@ def test_calibrated_estimates_hit_the_truth_and_know_their_error() -> None:
     errors = np.array([np.sqrt(r.covariance()[0, 0]) for r in results])
     plain = np.mean([r.local.mean() + r.bias[0] for r in results])
     assert plain < truth - 0.5  # what it reads uncalibrated
-    assert abs(values.mean() - truth) < 0.05
+    assert abs(values.mean() - truth) < 0.02
     assert all(r.calibrated and r.local.mean() == pytest.approx(r.value[0]) for r in results)
-    assert 0.5 < np.sqrt((errors**2).mean()) / values.std(ddof=1) < 1.5
+    assert 0.65 < np.sqrt((errors**2).mean()) / values.std(ddof=1) < 1.35
 
 
 def test_a_serious_bias_is_said_and_a_small_one_is_not() -> None:
@@ -114,15 +115,21 @@ def test_any_data_have_a_surrogate() -> None:
     x = rng.standard_normal((20, 40))
     x[:, 5] = x[:, 6] = x[:, 7]
     x[:, 8] = 3.0
-    x[:, 9:12] *= [1e-12, 1e12, 1.0]
+    x[:, 9:13] *= [1e-12, 1e12, 1.0, 1e300]
     result = ksg_profile(x, (2, 18, 20))
     assert result.surrogate is not None
     assert np.isfinite(result.surrogate.value).all()
     assert np.isfinite(result.surrogate.cmi).all()
     copy = ksg_profile(np.column_stack([x[:, 0], x[:, 1], x[:, 0]]), (1, 1, 1))  # C is A
     assert copy.surrogate is not None
-    assert copy.surrogate.serious.all()
-    assert ksg_profile(np.ones((20, 3)), (1, 1, 1)).surrogate is None
+    assert np.isnan(copy.surrogate.value).all()  # of an infinite CMI
+    assert any("is a linear function" in note and "infinite" in note for note in copy.notes)
+    calibrated = ksg_profile(np.column_stack([x[:, 0], x[:, 1], x[:, 0]]), (1, 1, 1), calibrate=True)
+    np.testing.assert_array_equal(calibrated.value, copy.value)  # nothing is known that could be subtracted
+    assert np.isfinite(calibrated.covariance()).all()
+    constant = ksg_profile(np.ones((20, 3)), (1, 1, 1)).surrogate
+    assert constant is not None
+    assert constant.value.tolist() == constant.stderr.tolist() == [0.0]  # of an estimate that is 0
     assert ksg_profile(x, (2, 18, 20), surrogates=0).surrogate is None
 
 
@@ -150,6 +157,4 @@ def test_differences_of_an_exact_estimator_are_its_noise() -> None:
         np.testing.assert_array_equal(points, samples)
         return local[None]
 
-    differences, cmi = surrogate_differences(x, layout, exact, None, 1, 7)
-    assert (differences == 0.0).all()
-    np.testing.assert_array_equal(cmi, surrogate.cmi)
+    assert (surrogate_differences(surrogate, 1000, layout, exact, None, 1, 7) == 0.0).all()
