@@ -331,9 +331,7 @@ def _profile(
     parts = {"A": partition.A, "the regions around A": np.concatenate(partition.shells)}
     warnings = column_warnings(data, parts)
     result = chosen.estimate(x, partition.sizes, seed, options)
-    return assemble(
-        result, partition, method=method, n_samples=len(x), units=units, warnings=(*warnings, *result.notes)
-    )
+    return assemble(result, partition, method=method, n_samples=len(x), units=units, warnings=tuple(warnings))
 
 
 def assemble(
@@ -345,7 +343,7 @@ def assemble(
     units: Units | str = "nats",
     warnings: tuple[str, ...] = (),
 ) -> CMIProfile:
-    """Turn an estimator's profile into a `CMIProfile`: errors from the local values, units, labels."""
+    """Turn an estimator's profile into a `CMIProfile`: errors from the local values, units, labels, its notes."""
     scale = 1.0 / np.log(2.0) if units == "bits" else 1.0
     diagnostics: dict[str, FloatArray] = {}
     if result.surrogate is not None:
@@ -372,7 +370,7 @@ def assemble(
         n_samples=n_samples,
         bias=result.bias * scale,
         units="bits" if units == "bits" else "nats",
-        warnings=warnings,
+        warnings=(*warnings, *result.notes),
         diagnostics=diagnostics,
         by_k={
             k: assemble(one, partition, method=method, n_samples=n_samples, units=units, warnings=warnings)

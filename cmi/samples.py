@@ -176,6 +176,12 @@ def column_warnings(samples: Samples, regions: dict[str, IntArray]) -> list[str]
             warnings.append(
                 f"{len(blank)} of {len(indices)} columns of {name} are constant and tell nothing: {where}"
             )
+    copies = _copied_rows(values[:, everything])
+    if copies:
+        warnings.append(
+            f"{copies} of {len(values)} samples are exact copies of others; errors, neighbours and folds take them "
+            "for samples of their own, so that estimates come out too large: remove them"
+        )
     varying = everything[~constant[everything]]
     pairs = _duplicates(values, varying)
     if pairs:
@@ -183,6 +189,20 @@ def column_warnings(samples: Samples, regions: dict[str, IntArray]) -> list[str]
         repeat = "column repeats" if len(pairs) == 1 else "columns repeat"
         warnings.append(f"{len(pairs)} {repeat} another one exactly: {where}")
     return warnings
+
+
+def _copied_rows(values: NDArray[np.floating]) -> int:
+    """How many rows repeat another one, if that is no coincidence: in some column only such rows share a value."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        sums = np.nan_to_num(values @ np.linspace(1.0, 2.0, values.shape[1], dtype=values.dtype))
+    order = np.argsort(sums, kind="stable")
+    if (np.diff(sums[order]) > 0.0).all():
+        return 0
+    rows = np.ascontiguousarray(values + 0.0)  # -0 is 0
+    distinct = len(np.unique(rows.view(f"V{rows.itemsize * rows.shape[1]}")))
+    if distinct == len(values) or not any(len(np.unique(column)) == distinct for column in values.T):
+        return 0
+    return len(values) - distinct
 
 
 def _duplicates(values: NDArray[np.floating], columns: IntArray) -> list[tuple[int, int]]:

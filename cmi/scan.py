@@ -214,7 +214,7 @@ class _Cell:
             result = find_method(self.method, self.options).estimate(
                 noisy, self.partition.sizes, own_seed, self.options
             )
-        profile = assemble(result, self.partition, method=self.method, n_samples=len(x), warnings=result.notes)
+        profile = assemble(result, self.partition, method=self.method, n_samples=len(x))
         return replace(profile, local=np.zeros((len(profile.widths), 0)), by_k={})
 
 

@@ -55,6 +55,8 @@ __all__ = ["Ties", "ksg_profile"]
 Ties = Literal["auto", "continuous", "mixed"]
 
 _MANY = 4  # columns beyond which the bias at usual n is no longer small
+_FEW, _FIRST = 8, 100  # most values of a column of few, and samples that tell most others apart
+_MIXED = 0.05  # share of samples with neighbours at other values of such a column, from which it is said
 _TIED = 0.01  # share of samples that share a value with another, in some column, from which data count as tied
 
 
@@ -231,9 +233,15 @@ def _profile(x: NDArray[np.floating], sizes: Sequence[int], options: _Options) -
         )
 
     def summands(points: FloatArray, layout: IntArray) -> FloatArray:
-        return _summands(points, layout, ks, options.ties, options.chosen, options.threads)
+        return _summands(points, layout, ks, options.ties, options.chosen, options.threads)[0]
 
-    local = summands(data, offsets)
+    local, radius = _summands(data, offsets, ks, options.ties, options.chosen, options.threads)
+    mixed = float((radius >= _least_step(data)).mean()) if tied else 0.0
+    if mixed > _MIXED:
+        notes.append(
+            f"of {mixed:.0%} of the samples some of the {ks[-1]} neighbours have another value in a column of few "
+            "values, which blurs it and can raise the estimate far: fewer neighbours, more samples, or discrete"
+        )
     if options.chosen is not None:
         notes.append(f"averaged over {len(options.chosen)} of the {n} samples")
     biases: list[SurrogateBias | None] = [None] * (len(ks) + 1)
@@ -293,8 +301,8 @@ def _summands(
     ties: Ties,
     chosen: IntArray | None,
     threads: int | None,
-) -> FloatArray:
-    """What the estimate averages, for every k, cut and query; shape (K, cuts, q)."""
+) -> tuple[FloatArray, FloatArray]:
+    """What the estimate averages for every k, cut and query, (K, cuts, q), and how far the last neighbour is."""
     tiles = kd_tiles(data)
     radius, joint = kth_distances(tiles, queries_among(tiles, data, chosen), ks, threads=threads)
     counts = near_counts(data, offsets, radius, tiles, chosen, threads=threads)
@@ -308,7 +316,19 @@ def _summands(
         given, with_a, near = np.maximum(within, strict + 1), np.maximum(within_a, strict_a + 1), joint
     # in pairs that cancel exactly where A or C is constant
     local = (psi[near][:, :, None] - psi[given[:, :, -1:]]) + (psi[given[:, :, 1:-1]] - psi[with_a[:, :, 1:-1]])
-    return np.ascontiguousarray(local.transpose(1, 2, 0))
+    return np.ascontiguousarray(local.transpose(1, 2, 0)), radius[:, -1]
+
+
+def _least_step(data: FloatArray) -> float:
+    """Least difference of two values of a column of few values; infinite if there is none."""
+    least = np.inf
+    for column in data.T:
+        values = np.unique(column[:_FIRST])
+        if len(values) <= _FEW:
+            values = np.unique(column)
+            if 1 < len(values) <= _FEW:
+                least = min(least, float(np.diff(values).min()))
+    return least
 
 
 def _biases(

@@ -302,7 +302,7 @@ def test_bad_input() -> None:
     for folds in ("x", None, 5.0):
         with pytest.raises(TypeError, match="folds must be an integer"):
             ksg_profile(x, (1, 1, 1), k=2, folds=folds)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="permutation_neighbours can be at most 6, all samples, got 7"):
+    with pytest.raises(ValueError, match="permutation_neighbours can be at most the 6 samples, got 7"):
         ksg_profile(x, (1, 1, 1), k=2, n_permutations=1, permutation_neighbours=7)
     with pytest.raises(ValueError, match="too far apart"):
         ksg_profile(np.where(x == x.max(), 1.7e308, -1e308 * (x == x.min())), (1, 1, 1), k=2)

@@ -30,9 +30,109 @@ def test_without_a_condition_it_is_a_permutation() -> None:
 
 
 def test_equal_conditions_are_exchanged_among_themselves() -> None:
+    """Freely: of m samples with the same B each takes from any other, and one in m from itself."""
     b = np.repeat([0.0, 1.0, 7.0], 30)[:, None]
-    draw = LocalPermutations(b, neighbours=8).draw(np.random.default_rng(0))
-    np.testing.assert_array_equal(b[draw], b)
+    exchange = LocalPermutations(b)
+    draws = np.array([exchange.draw(np.random.default_rng(i)) for i in range(200)])
+    np.testing.assert_array_equal(b[draws], np.broadcast_to(b, (200, 90, 1)))
+    assert (np.sort(draws, axis=1) == np.arange(90)).all()
+    assert np.mean(draws == np.arange(90)) == pytest.approx(1 / 30, rel=0.15)
+    assert (np.abs(np.array([np.mean(draws[:, 0] == i) for i in range(30)]) - 1 / 30) < 0.05).all()
+
+
+@pytest.mark.parametrize("kind", ["binary", "ten levels", "half black", "grid in two columns", "rare"])
+def test_ties_in_the_condition_do_not_stop_the_exchange(kind: str) -> None:
+    """Whatever the ties, no more keep their own C than of continuous data (38 %), and near ones are taken."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((1000, 1))
+    b = {
+        "binary": np.sign(x),
+        "ten levels": np.round(2.0 * x),
+        "half black": np.maximum(np.round(100.0 * x), 0.0),
+        "grid in two columns": np.round(10.0 * rng.standard_normal((1000, 2))),
+        "rare": (x > 2.5).astype(np.float64) + np.where(x > 2.9, x, 0.0),
+    }[kind]
+    exchange = LocalPermutations(b)
+    draws = np.array([exchange.draw(np.random.default_rng(i)) for i in range(20)])
+    assert np.mean(draws == np.arange(1000)) < 0.42
+    moved = np.abs(b[draws] - b).max(axis=2)
+    assert np.median(moved) <= (3.0 if kind == "grid in two columns" else 0.0)
+
+
+def test_the_order_of_the_samples_does_not_matter_with_ties() -> None:
+    rng = np.random.default_rng(0)
+    b = rng.integers(0, 2, 600)
+    a = b + rng.standard_normal(600)
+    x = np.column_stack([a, b, 0.6 * a + rng.standard_normal(600)])
+    floors = []
+    for order in (np.arange(600), np.argsort(a), np.argsort(x[:, 2])):
+        null = ksg_profile(x[order], (1, 1, 1), surrogates=0, n_permutations=19).null
+        assert null is not None
+        assert null.p_value[0] == pytest.approx(0.05)
+        floors.append(null.mean[0])
+    assert (np.abs(floors) < 0.015).all()  # of an estimate of 0.16
+
+
+def test_permutations_that_change_nothing_are_no_evidence() -> None:
+    """C is a function of B, so that each permutation leaves the data as they are."""
+    rng = np.random.default_rng(157)
+    b = np.repeat([0.0, 1.0, 2.0], 20)
+    x = np.stack([rng.standard_normal(60), b, b**2, b**3], axis=1)
+    null = ksg_profile(x, (1, 1, 1, 1), k=[3, 5, 10], n_permutations=99).null
+    assert null is not None
+    assert null.p_value.tolist() == [1.0, 1.0]
+
+
+def test_more_neighbours_exchange_more() -> None:
+    """The fewer neighbours, the more samples keep their own C, and with it what it shares with A."""
+    x = common_cause(400, 0, link=1.0)
+    means = []
+    for neighbours in (2, 5, 40):
+        null = ksg_profile(x, (1, 1, 1), surrogates=0, n_permutations=10, permutation_neighbours=neighbours).null
+        assert null is not None
+        means.append(null.mean[0])
+    assert means[0] > means[1] > means[2] + 0.02
+
+
+@pytest.mark.slow
+def test_p_values_allow_for_neighbours_that_are_far() -> None:
+    """Eight columns of B tell nearly all of A and C: permutations alone would call most data sets dependent."""
+    textbook, allowed, said = [], [], []
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        b = rng.standard_normal((200, 8))
+        common = b.sum(axis=1) / np.sqrt(8.0)
+        x = np.column_stack([common, b, common])
+        x[:, [0, -1]] += 0.3 * rng.standard_normal((200, 2))
+        result = ksg_profile(x, (1, 8, 1), n_permutations=19, seed=seed)
+        assert result.null is not None
+        assert result.null.gap is not None
+        textbook.append((result.null.values[0] >= result.value[0]).sum() == 0)
+        allowed.append(result.null.p_value[0] <= 0.05)
+        said.append(any("lies above local permutations" in note for note in result.notes))
+        assert said[-1] == result.null.too_low[0]
+    assert np.mean(textbook) > 0.6
+    assert np.mean(allowed) < 0.2
+    assert np.mean(said) > 0.6
+
+
+def test_the_gap_is_zero_where_neighbours_are_near() -> None:
+    null = ksg_profile(common_cause(500, 0), (1, 1, 1), n_permutations=9).null
+    assert null is not None
+    assert null.gap is not None
+    assert null.gap_stderr is not None
+    assert abs(null.gap[0]) < 4.0 * null.gap_stderr[0] < 0.05
+    assert not null.too_low[0]
+    assert ksg_profile(common_cause(100, 0), (1, 1, 1), n_permutations=2, surrogates=0).null.gap is None  # type: ignore[union-attr]
+
+
+def test_calibration_moves_value_and_floor_together() -> None:
+    x = common_cause(300, 0, link=0.5)
+    plain, calibrated = (ksg_profile(x, (1, 1, 1), n_permutations=19, calibrate=c) for c in (False, True))
+    assert plain.null is not None
+    assert calibrated.null is not None
+    np.testing.assert_allclose(calibrated.value - calibrated.null.mean, plain.value - plain.null.mean, rtol=1e-12)
+    assert calibrated.null.p_value[0] == plain.null.p_value[0]
 
 
 def common_cause(n: int, seed: int, link: float = 0.0) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
