@@ -63,7 +63,7 @@ def plot_scan(scan: PhaseScan, ax: Axes | None = None) -> Axes:
     plot_map(scan, lower)
     about = scan.config
     title = f"{about['data']['name']}: {about['data']['n_samples']:,} samples, "
-    how = f"{named(about['method'], about['options'])} estimate"
+    how = f"{named(about['method'], about.get('options', {}))} estimate"
     # 75 letters of that size fill the picture
     upper.set_title(
         f"{title}{how}" if len(title + how) < 75 else f"{title}\n{how}", fontsize=9, loc="left", color=_INK

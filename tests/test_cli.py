@@ -470,7 +470,7 @@ def test_info(tmp_path: Path) -> None:
         ("--k is for --method ksg, not gaussian", ["--k", "3"]),
         ("k must be at least 1, got 0", ["--method", "ksg", "--k", "0"]),
         ("--features is for --method ksg, not gaussian", ["--features", "pca"]),
-        ('features must be "regression", "pca" or a function', ["--method", "ksg", "--features", "mean"]),
+        ("--features takes regression or pca", ["--method", "ksg", "--features", "mean"]),
         ("5 neighbours need at least 7 samples, got 6", ["--method", "ksg", "--limit", "6"]),
         ("there is no scan file", ["--resume", "none.nc"]),
         ("the folder 'no' for s.nc does not exist: make it first", ["--out", "no/s.nc"]),
@@ -597,6 +597,8 @@ def test_what_ksg_knows_of_itself_is_printed_and_kept(tmp_path: Path) -> None:
     assert "mean over local permutations of C" in full.stdout
     assert "p-values" in full.stdout
     assert "averaged over 100 of the 300 samples" in full.stdout
+    assert "method ksg (k = 5, queries = 100" not in full.stdout  # what was left at its default is not named
+    assert "method ksg (calibrate, n_permutations = 3, queries = 100)" in full.stdout
     assert call("show", out).stdout == full.stdout.replace(f"Wrote {out}\n", "")
     assert set((4 * PhaseScan.load(out).dataset.p_value.values).ravel().tolist()) <= {1.0, 2.0, 3.0, 4.0}
 
@@ -607,6 +609,8 @@ def test_wrong_options_of_ksg() -> None:
         fails(f"{option} is for --method ksg, not gaussian", *base, "gaussian", option, "3")
         fails("must be at least", *base, "ksg", "--center", "1,3", "--reach", "3", option, "-1")
         assert call(*base, "ksg", option, "x").exit_code == 2
+    fails("--permutations must be at least 0", *base, "ksg", "--center", "1,3", "--permutations", "-1")
+    fails("--features takes regression or pca, got 'mine'", *base, "ksg", "--features", "mine")
     fails("--calibrate is for --method ksg, not copula", *base, "copula", "--calibrate")
     fails("calibrate subtracts the bias", *base, "ksg", "--reach", "3", "--calibrate", "--surrogates", "0")
     fails("--shrinkage is for --method gaussian and copula, not ksg", *base, "ksg", "--shrinkage", "oas")

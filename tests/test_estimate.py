@@ -47,6 +47,63 @@ def test_ksg_says_what_it_knows_of_itself() -> None:
     assert not bare.by_k
 
 
+def test_each_k_has_its_own_notes() -> None:
+    x = np.random.default_rng(0).standard_normal((200, 3))
+    estimate = estimate_cmi(x, 0, 1, 2, k=[3, 100])
+    assert "mean over k = 3, 100" in estimate.warnings
+    assert not any("mean over" in note for one in estimate.by_k.values() for note in one.warnings)
+
+
+def test_samples_that_are_copies_are_named() -> None:
+    """Of continuous data; not the coincidences of discrete or mostly blank data."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((200, 3))
+    twice = np.concatenate([x, x[:50]])
+    assert any("50 of 250 samples are exact copies" in note for note in estimate_cmi(twice, 0, 1, 2).warnings)
+    twice[:, 1] = np.sign(twice[:, 1])
+    assert any("50 of 250" in note for note in estimate_cmi(twice, 0, 1, 2, method="gaussian").warnings)
+    for clean in (x, np.sign(x), np.maximum(x - 1.0, 0.0), np.round(x)):
+        assert not any("copies" in note for note in estimate_cmi(clean, 0, 1, 2).warnings)
+
+
+def test_few_values_and_many_neighbours_are_named() -> None:
+    """A fair coin seen through noise: with 20 neighbours of 300 samples other values are among them."""
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 2, (300, 3)).astype(np.float64)
+    x[:, 2] = np.where(rng.random(300) < 0.8, x[:, 0], x[:, 2])
+    rounded = np.round(rng.standard_normal((300, 3)), 1)
+    for samples, k, named in ((x, 30, True), (x, 5, False), (rounded, 5, False)):
+        notes = estimate_cmi(samples, 0, 1, 2, k=k).warnings
+        assert any("another value in a column of few values" in note for note in notes) == named
+
+
+@pytest.mark.parametrize("scale", [1e-310, 1e-300, 1e-170, 1e-150, 1e150, 1e160, 1e300, 1.6e307])
+def test_units_without_bounds(scale: float) -> None:
+    """Near the ends of floating point: estimate, bias and floor are those of ordinary units."""
+    x = np.random.default_rng(0).random((60, 4)) - 0.5
+    x[:, 3] += x[:, 0]
+    x *= 2.0 ** np.round(np.log2(scale)) / scale  # so that scaling is exact but for the smallest
+    options: dict[str, Any] = {"n_permutations": 2, "k": 3}
+    expected, got = (estimate_cmi(y, 0, [1, 2], 3, **options) for y in (x, scale * x))
+    for name in ("value", "surrogate_bias", "null_mean"):
+        assert getattr(got, name) == pytest.approx(getattr(expected, name), abs=1e-6)
+    expected, got = (estimate_cmi(y, 0, [1, 2], 3, standardize=True) for y in (x, scale * x))
+    assert got.value == pytest.approx(expected.value, abs=1e-6)
+
+
+def test_a_constant_at_the_end_of_floating_point() -> None:
+    x = np.column_stack([np.full(200, -1.7e308), np.random.default_rng(0).random((200, 2)) * 1.7e308])
+    for columns in ([0, 1, 2], [1, 0, 2], [1, 2, 0]):
+        value = estimate_cmi(x[:, columns], 0, 1, 2).value
+        assert value == (0.0 if columns[1] != 0 else pytest.approx(0.0, abs=0.1))
+
+
+def test_a_frame_with_a_column_called_samples() -> None:
+    x = np.random.default_rng(0).standard_normal((60, 3))
+    frame = pd.DataFrame(x, columns=["a", "samples", "c"])
+    assert estimate_cmi(frame, "a", "samples", "c").value == estimate_cmi(x, 0, 1, 2).value
+
+
 def test_regions_by_mask_index_and_name(images: np.ndarray) -> None:
     flat = images.reshape(300, 9)
     expected = ksg_profile(flat[:, [4, 1, 3, 0, 8]], (1, 2, 2))
@@ -240,6 +297,8 @@ def spoiled(*values: float) -> np.ndarray:
         (None, TypeError, "object values"),
         ("file.npy", TypeError, "string values"),
         (pd.DataFrame({"a": [1.0, 2.0], "b": ["x", "y"]}), TypeError, "column 'b' holds"),
+        (np.full((9, 3), 2**60), ValueError, "integers beyond 2\\^53, which lose digits"),
+        (np.ma.masked_less(np.eye(9), 0.5), TypeError, "masked array"),
     ],
 )
 def test_bad_samples(samples: Any, error: type[Exception], message: str) -> None:
@@ -263,6 +322,7 @@ def test_bad_samples(samples: Any, error: type[Exception], message: str) -> None
         (0.5, 1, 2, TypeError, "A must be a boolean mask, integer indices or column names"),
         ("x", 1, 2, TypeError, "the samples are not a DataFrame"),
         (0, {"a": 1}, 2, TypeError, "B must be"),
+        ([True, 0], 1, 2, TypeError, "A mixes True and False with indices"),
     ],
 )
 def test_bad_regions(a: Any, b: Any, c: Any, error: type[Exception], message: str) -> None:
@@ -283,6 +343,10 @@ def test_bad_regions(a: Any, b: Any, c: Any, error: type[Exception], message: st
         ({"units": "bans"}, ValueError, 'units must be "nats" or "bits"'),
         ({"seed": -1}, ValueError, "seed must be at least 0"),
         ({"seed": "x"}, TypeError, "seed must be a whole number"),
+        ({"k": [3, [5]]}, TypeError, "k must be an integer"),
+        ({"calibrate": "no"}, TypeError, "calibrate must be True or False"),
+        ({"features": lambda v, name: v[:, :0] if name == "C" else v}, ValueError, "features of C must have shape"),
+        ({"features": lambda _v, _name: np.array([[1.0], [1.0, 2.0]])}, ValueError, "features of A failed"),
     ],
 )
 def test_bad_options(options: dict[str, Any], error: type[Exception], message: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +166,42 @@ def test_any_executor_gives_the_same_file(method: str, tmp_path: Path) -> None:
 def test_errors_in_workers_reach_the_caller() -> None:
     with ThreadPoolExecutor(2) as executor, pytest.raises(ValueError, match="at least 62 samples"):
         phase_scan(chain_in_space(50), levels=[0.1, 0.2], method="ksg", k=60, executor=executor)
+
+
+def half(values: np.ndarray, name: str) -> np.ndarray:
+    return values[:, : -(-values.shape[1] // 2)]
+
+
+class Half:
+    def __call__(self, values: np.ndarray, name: str) -> np.ndarray:
+        return half(values, name)
+
+
+def test_options_of_any_type_are_kept_as_json() -> None:
+    x = chain_in_space(80, 7)
+    options: dict[str, Any] = {"levels": [0.5], "method": "ksg", "widths": [1], "surrogates": 0}
+    expected = phase_scan(x, k=[3, 5], **options)
+    for k in (np.array([3, 5]), range(3, 6, 2), (3, 5)):
+        scan = phase_scan(x, k=k, resume=expected, **options)
+        assert scan.config["options"]["k"] == [3, 5]
+        assert scan.dataset.cmi.values[0, 0] == expected.dataset.cmi.values[0, 0]
+    for function in (half, partial(half), Half(), lambda values, _name: values[:, :1]):
+        scan = phase_scan(x, features=function, **options)
+        assert scan.config["options"]["features"].split(".")[-1] in ("half", "partial", "Half", "<lambda>")
+
+
+def test_functions_without_a_name_are_not_taken_for_each_other() -> None:
+    """Two lambdas have one name: a scan with one must not go on with the other, nor be sent to other processes."""
+    x = chain_in_space(80, 7)
+    options: dict[str, Any] = {"method": "ksg", "widths": [1], "surrogates": 0}
+    done = phase_scan(x, levels=[0.2], features=half, **options)
+    assert phase_scan(x, levels=[0.2, 0.5], features=half, resume=done, **options).complete
+    first = phase_scan(x, levels=[0.2], features=lambda v, _name: v[:, :1], **options)
+    for function in (lambda v, _name: v[:, -1:], partial(half), Half()):
+        with pytest.raises(ValueError, match="features is a function without a name of its own cannot be resumed"):
+            phase_scan(x, levels=[0.2, 0.5], features=function, resume=first, **options)
+        with ProcessPoolExecutor(1) as executor, pytest.raises(TypeError, match="other processes cannot find"):
+            phase_scan(x, levels=[0.2], features=function, executor=executor, **options)
 
 
 def test_what_the_method_knows_of_itself_is_stored(tmp_path: Path) -> None:
