@@ -21,6 +21,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from cmi.output import check_output
+from cmi.plot import check_picture
 from estimators import Profile, copula_profile, gaussian_profile, ksg_profile
 
 FloatArray = NDArray[np.float64]
@@ -132,7 +134,7 @@ def draw_picture(cells: list[Cell], path: Path) -> None:
     looks = dict(
         zip(METHODS, (("#D55E00", "o"), ("#009E73", "s"), ("#0072B2", "^"), ("#CC79A7", "v")), strict=True)
     )
-    figure = Figure(figsize=(1.6 * len(dims) + 1.0, 1.45 * len(models) + 0.8), layout="constrained")
+    figure = Figure(figsize=(1.35 * len(dims) + 0.9, 1.35 * len(models) + 0.7), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(models), len(dims), sharex=True, sharey="row", squeeze=False)
     for i, model in enumerate(models):
@@ -141,11 +143,14 @@ def draw_picture(cells: list[Cell], path: Path) -> None:
             ax.axhline(0.0, color="#222222", linewidth=0.8)
             for method, (color, marker) in looks.items():
                 line = [c for c in cells if (c.model, c.dims, c.method) == (model, dim, method)]
-                n, bias, spread = ([getattr(c, what) for c in line] for what in ("n", "bias", "spread"))
-                ax.errorbar(n, bias, spread, color=color, marker=marker, markersize=4, linewidth=1.2, label=method)
+                n, bias, spread = (np.array([getattr(c, what) for c in line]) for what in ("n", "bias", "spread"))
+                aside = 1.06 ** (list(looks).index(method) - 1.5)  # so that none hides another
+                ax.errorbar(
+                    n * aside, bias, spread, color=color, marker=marker, markersize=4, linewidth=1.2, label=method
+                )
             ax.set_xscale("log")
             every = sorted({c.n for c in cells})
-            ax.set_xticks(every, [f"{n:,}" for n in every])
+            ax.set_xticks(every, [f"{n:,}" if n < 1000 else f"{n / 1000:g}k" for n in every])
             ax.minorticks_off()
             ax.tick_params(labelsize=7)
             if i == 0:
@@ -169,9 +174,16 @@ def main() -> None:
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--overwrite", action="store_true")
     asked = parser.parse_args()
-    for path in (asked.csv, asked.plot):
-        if path is not None and path.exists() and not asked.overwrite:
-            sys.exit(f"{path} exists: give --overwrite to replace it")
+    if asked.seeds < 2:
+        sys.exit("a spread needs at least 2 seeds")
+    try:
+        for path in (asked.csv, asked.plot):
+            if path is not None:
+                check_output(path, overwrite=asked.overwrite)
+        if asked.plot is not None:
+            check_picture(asked.plot)
+    except (OSError, ValueError) as error:
+        sys.exit(str(error))
     cells = []
     print(f"{asked.seeds} seeds, k = 5, nats; claimed is the root mean square of the standard errors,")
     print("cover how often 1.96 of them hold the truth")

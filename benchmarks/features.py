@@ -121,6 +121,8 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=10_000, help="images")
     parser.add_argument("--levels", type=float, nargs="+", default=[0.1, 0.3, 0.6, 1.0])
     arguments = parser.parse_args()
+    if arguments.runs == 1:
+        parser.error("a spread needs at least 2 runs")
     if arguments.runs:
         known(arguments.runs)
     if arguments.mnist is not None:

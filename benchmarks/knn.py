@@ -19,9 +19,8 @@ wrote):
   column one broadcast, one subtraction, one maximum, which is what the vector units can do. 8 ns more to round
   the points. Doubles took 55 ps per point and column, 16-bit integers 16, bytes 10.
 - Counts there: 16 ps per point and column (subtraction, absolute value, maximum), and about 10 ns for every
-  shell at whose end points are counted. That is why narrow shells cost: a profile of shells of eight columns
-  and more costs 1.1 to 1.4 times the widest width alone, one of 7 to 31 shells of one or two columns 1.5 to 1.8
-  times.
+  shell at whose end points are counted, of which a third is taking masks out of vectors. That is why narrow
+  shells cost (`benchmarks/profile_cost.py`).
 - Three columns: 0.7 us a query to search, 0.2 us for each of the three sorted columns and 0.2 us for each of
   the two rectangles: cache misses and branches, no arithmetic. At 10,000 samples a quarter of the time is one
   thread's.
@@ -225,7 +224,9 @@ def arguments() -> argparse.Namespace:
     """The command line, checked before any work."""
     others = [name for name in PEERS if name != OURS]
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        description=(__doc__ or "").partition("What limits the kernels")[0],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("--n", type=int, nargs="+", default=[10_000, 60_000], help="numbers of samples")
     parser.add_argument("--dims", type=layout, nargs="+", default=[layout(d) for d in DIMS], metavar="A,B,C")

@@ -150,8 +150,11 @@ def draw_picture(rows: list[Row], file: Path) -> None:
             for row in known:
                 full = colour if row.n == ns[-1] else "white"
                 axes.plot(row.seconds, place, "o", color=colour, markerfacecolor=full, markersize=4.5)
-            if any(row.too_slow for row in these):
-                axes.plot(rows[0].limit, place, ">", color=ORANGE, markersize=5, clip_on=False)
+            slow = [row for row in these if row.too_slow]
+            for i, row in enumerate(slow):
+                full = ORANGE if row.n == ns[-1] else "white"
+                height = place + 0.2 * (i - (len(slow) - 1) / 2.0)
+                axes.plot(row.limit, height, ">", color=ORANGE, markerfacecolor=full, markersize=5, clip_on=False)
             if not known and not any(row.too_slow for row in these):
                 axes.annotate(
                     these[0].status.partition(":")[0],

@@ -1,4 +1,4 @@
-"""What a profile of all widths costs beside its widest width alone, and several k beside one; thread time, one thread.
+"""What a profile of all widths costs beside its widest width alone, and several k beside one, on one thread.
 
 The chain of `benchmarks/knn.py` (AR(1), 0.9).  "separately" calls once for every width.
 """
@@ -51,7 +51,8 @@ def main() -> None:
     asked = parser.parse_args()
     ksg_profile(chain(200, 12), (1, 1, 10), k=[3, 5])  # compiles
     print(
-        f"{'n':>6} {'shells':24} {'widths':>6} {'profile':>8} {'widest':>8} {'ratio':>6} {'separately':>11} {'k=3,5,10 / 10':>14}"
+        f"{'n':>6} {'shells':16} {'widths':>6} {'profile':>8} {'widest':>8} {'ratio':>6} {'separately':>11} "
+        f"{'k=3,5,10 / 10':>14}   (seconds)"
     )
     for n in asked.n:
         for sizes in LAYOUTS:
@@ -62,8 +63,8 @@ def main() -> None:
             several, ten = (seconds(x, sizes, asked.repeats, k=k) for k in ([3, 5, 10], 10))
             named = f"{len(sizes) - 1} of {sizes[1]}" + (f" to {sizes[-1]}" if sizes[-1] != sizes[1] else "")
             print(
-                f"{n:6} {named:24} {len(cuts):6} {profile:8.3f} {widest:8.3f} {profile / widest:6.2f} {apart:11.2f} "
-                f"{several / ten:14.2f}",
+                f"{n:6} {named:16} {len(cuts):6} {profile:8.3f} {widest:8.3f} {profile / widest:6.2f} "
+                f"{apart:11.2f} {several / ten:14.2f}",
                 flush=True,
             )
 

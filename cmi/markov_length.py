@@ -71,13 +71,20 @@ class MarkovLength:
 
 
 def fit_markov_length(
-    widths: ArrayLike, cmi: ArrayLike, covariance: ArrayLike, *, reach: int | None = None
+    widths: ArrayLike,
+    cmi: ArrayLike,
+    covariance: ArrayLike,
+    *,
+    reach: int | None = None,
+    floor: ArrayLike = 0.0,
+    floor_stderr: ArrayLike = 0.0,
 ) -> MarkovLength:
     """Fit a exp(-r/xi) to the curve by weighted least squares over the widths above the noise floor.
 
     Used are the widths from the smallest one (0, no buffer at all, is left out) up to the first whose CMI is not
-    3 standard errors above 0, and none beyond half the reach, rounded up (but at least four): there C is a
-    shrinking frame of the sample, and the curve falls because of that.
+    3 standard errors above 0 and above what the method reads without any CMI (`floor`), and none beyond half the
+    reach, rounded up (but at least four): there C is a shrinking frame of the sample, and the curve falls because
+    of that.
 
     The fit is of a line to log I, each point weighted by 1/(relative error^2 + misfit^2).  The misfit is the
     scatter around an exponential that brings chi^2 down to its degrees of freedom (Paule and Mandel 1982), 0 if
@@ -96,6 +103,8 @@ def fit_markov_length(
         Of the errors.
     reach : int, optional
         Largest distance of C from A; default: no limit.
+    floor, floor_stderr : float or (w,) arrays
+        What the method reads where there is no CMI, and its error; below 0 it counts as 0.
 
     Returns
     -------
@@ -126,6 +135,9 @@ def fit_markov_length(
     sd = np.sqrt(np.maximum(np.diagonal(errors), (1e-12 * y) ** 2))
     with np.errstate(invalid="ignore"):
         above = np.isfinite(y) & np.isfinite(sd) & (y > 0.0) & (y > _NOISE_FLOOR * sd)
+        least = np.fmax(np.broadcast_to(np.asarray(floor, dtype=np.float64), fits.shape)[fits], 0.0)
+        spread = np.hypot(sd, np.nan_to_num(np.broadcast_to(np.asarray(floor_stderr), fits.shape)[fits]))
+        above &= (least == 0.0) | (y > least + _NOISE_FLOOR * spread)
     n = len(above) if above.all() else int(np.argmin(above))
     used = tuple(int(w) for w in r[:n])
     if n < MIN_WIDTHS:

@@ -162,14 +162,40 @@ class PhaseScan:
 
     @property
     def markov_length(self) -> tuple[MarkovLength, ...]:
-        """Markov length at every level, in the order of ``dataset.t``; see `fit_markov_length`."""
+        """Markov length at every level, in the order of ``dataset.t``; see `fit_markov_length`.
+
+        The floor is what the method reads on local permutations, or too much on surrogates if that is not
+        subtracted, whichever is more.
+        """
         data, reach = self.dataset, self.reach
+        floor, error = self._floor()
         return tuple(
-            fit_markov_length(data.r.values, data.cmi.values[i], data.covariance.values[i], reach=reach)
+            fit_markov_length(
+                data.r.values,
+                data.cmi.values[i],
+                data.covariance.values[i],
+                reach=reach,
+                floor=floor[i],
+                floor_stderr=error[i],
+            )
             if data.finished.values[i]
             else MarkovLength.unresolved("not computed")
             for i in range(data.sizes["t"])
         )
+
+    def _floor(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """What the method reads where nothing is, and its error, (t, r); 0 where it does not know."""
+        data = self.dataset
+        floor, error = np.zeros((2, *data.cmi.shape))
+        known = [("null_mean", "null_stderr")]
+        if not self.config["options"].get("calibrate"):
+            known.append(("surrogate_bias", "surrogate_stderr"))
+        for name, its_error in known:
+            if name in data and its_error in data:
+                higher = np.nan_to_num(data[name].values) > floor
+                floor = np.where(higher, data[name].values, floor)
+                error = np.where(higher, np.nan_to_num(data[its_error].values), error)
+        return floor, error
 
     def put(self, t: float, profile: CMIProfile) -> None:
         """Enter the profile of one level."""

@@ -15,9 +15,23 @@ import numpy as np
 from estimators.lanes import LANES
 from estimators.profile import FloatArray, IntArray
 
-__all__ = ["Queries", "Tiles", "kd_tiles", "queries_among"]
+__all__ = [
+    "TOGETHER",
+    "Queries",
+    "Tiles",
+    "apart",
+    "kd_tiles",
+    "largest_value",
+    "queries_among",
+    "rows_of",
+    "surround",
+    "telling_order",
+]
+
+TOGETHER = 4  # query tiles, neighbours of each other, that share one rounding of the points
 
 _CANDIDATES = 16  # columns among which the widest is cut: in more dimensions than that boxes rule out little
+_PAIRS = 4096  # of points, by which columns are put in order
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -188,3 +202,71 @@ def _select(keys: FloatArray, order: IntArray, left: int, right: int, cut: int) 
             left = i
         else:
             return
+
+
+def telling_order(points: FloatArray, d: int, n: int) -> IntArray:
+    """Return the columns in an order in which few of them rule out most far pairs of points.
+
+    Greedy on a sample of pairs: next comes the column in which most of the pairs not yet ruled out are farther
+    apart than the radius within which one pair in a thousand lies.
+    """
+    rng = np.random.default_rng(0)  # changes the order of work, never a result
+    pairs = rng.integers(0, n, size=(2, _PAIRS))
+    base = (pairs // LANES) * (d * LANES) + pairs % LANES
+    at = base[:, :, None] + np.arange(d) * LANES
+    gaps = np.abs(points[at[0]] - points[at[1]])
+    radius = np.partition(gaps.max(axis=1), _PAIRS // 1000)[_PAIRS // 1000]
+    near = gaps <= radius
+    left = np.arange(d)
+    chosen: list[int] = []
+    while len(left) and len(near):
+        best = int(np.argmin(near[:, left].sum(axis=0)))
+        near = near[near[:, left[best]]]
+        chosen.append(int(left[best]))
+        left = np.delete(left, best)
+        if len(near) <= _PAIRS // 500:
+            break
+    return np.array(chosen + left.tolist(), dtype=np.int64)
+
+
+@numba.njit(nogil=True, cache=True)
+def largest_value(points: FloatArray, d: int, n: int) -> float:  # pragma: no cover
+    """Largest absolute value of the points."""
+    largest = 0.0
+    for i in range(n):
+        base = (i // LANES) * d * LANES + i % LANES
+        for c in range(d):
+            largest = max(largest, abs(points[base + c * LANES]))
+    return largest
+
+
+@numba.njit(nogil=True, cache=True)
+def apart(walls: FloatArray, boxes: FloatArray, box: int) -> float:  # pragma: no cover
+    """Distance between two boxes: no two of their points are nearer."""
+    gap = 0.0
+    for c in range(0, len(walls), 2):
+        gap = max(gap, boxes[box + c] - walls[c + 1], walls[c] - boxes[box + c + 1])
+    return gap
+
+
+@numba.njit(nogil=True, cache=True)
+def surround(
+    points: FloatArray, d: int, start: int, stop: int, cuts: IntArray, walls: FloatArray
+) -> None:  # pragma: no cover
+    """Box of the points start..stop in the columns cut."""
+    for c in range(len(cuts)):
+        low, high = np.inf, -np.inf
+        for i in range(start, stop):
+            x = points[((i // LANES) * d + cuts[c]) * LANES + i % LANES]
+            low = min(low, x)
+            high = max(high, x)
+        walls[2 * c] = low
+        walls[2 * c + 1] = high
+
+
+@numba.njit(nogil=True, cache=True)
+def rows_of(points: FloatArray, d: int, start: int, stop: int, own: FloatArray) -> None:  # pragma: no cover
+    """The points start..stop as rows."""
+    for i in range(start, stop):
+        for c in range(d):
+            own[i - start, c] = points[((i // LANES) * d + c) * LANES + i % LANES]

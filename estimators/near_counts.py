@@ -15,7 +15,18 @@ from itertools import pairwise
 import numba
 import numpy as np
 
-from estimators.kd_order import Queries, Tiles, kd_tiles, queries_among
+from estimators.kd_order import (
+    TOGETHER,
+    Queries,
+    Tiles,
+    apart,
+    kd_tiles,
+    largest_value,
+    queries_among,
+    rows_of,
+    surround,
+    telling_order,
+)
 from estimators.lanes import (
     LANES,
     MIDDLE,
@@ -33,7 +44,6 @@ from estimators.lanes import (
     walk_i16,
     widen_i16,
 )
-from estimators.neighbours import apart, largest_value, rows_of, surround, telling_order
 from estimators.profile import BoolArray, FloatArray, IntArray
 from estimators.rectangles import count_near
 from estimators.threads import for_ranges
@@ -41,7 +51,6 @@ from estimators.threads import for_ranges
 __all__ = ["STRICT", "WITHIN", "near_counts"]
 
 STRICT, WITHIN = 0, 2  # forms of counts; one more: in A as well
-_TOGETHER = 4  # query tiles that share one rounding of the points
 _BLOCK = 8  # columns between two looks at whether any point is left
 _BOXES_HELP = 16  # columns above which an order of their own rules out no more tiles than the joint one
 
@@ -127,12 +136,12 @@ def _count_in_tiles(
     rank = np.argsort(telling_order(tiles.points, d, n))
     columns = np.concatenate([a + np.argsort(rank[a:b]) for a, b in pairwise(offsets)]).astype(np.int64)
     largest = largest_value(tiles.points, d, n)
-    whole = whole_numbers(tiles.points)
+    whole = _whole_numbers(tiles.points)
 
     def job(start: int, stop: int) -> None:
         _count_by_steps(*common, offsets, wanted, radius, columns, largest, whole, start, stop, flat)
 
-    for_ranges(job, blocks, chunk=_TOGETHER, threads=threads)
+    for_ranges(job, blocks, chunk=TOGETHER, threads=threads)
     for i in np.flatnonzero(wanted):  # so far those at the radius only
         counts[:, :, WITHIN : WITHIN + 2, i] += counts[:, :, STRICT : STRICT + 2, i]
 
@@ -146,7 +155,7 @@ def _scatter(found: IntArray, row: IntArray, with_a: int, shell: int, counts: In
 
 
 @numba.njit(nogil=True, cache=True)
-def whole_numbers(points: FloatArray) -> bool:  # pragma: no cover
+def _whole_numbers(points: FloatArray) -> bool:  # pragma: no cover
     """Whether all points have whole coordinates."""
     for x in points:  # noqa: SIM110 - numba compiles the loop
         if x != np.floor(x):

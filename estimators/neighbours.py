@@ -14,7 +14,16 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from estimators.kd_order import Queries, Tiles
+from estimators.kd_order import (
+    TOGETHER,
+    Queries,
+    Tiles,
+    apart,
+    largest_value,
+    rows_of,
+    surround,
+    telling_order,
+)
 from estimators.lanes import (
     GROUP,
     LANES,
@@ -36,11 +45,9 @@ from estimators.lanes import (
 from estimators.profile import FloatArray, IntArray
 from estimators.threads import for_ranges
 
-__all__ = ["apart", "kth_distances", "largest_value", "nearest_others", "rows_of", "surround", "telling_order"]
+__all__ = ["kth_distances", "nearest_others"]
 
 _FEW_COLUMNS = 10  # up to here boxes rule out enough for exact distances to be as fast as bytes
-_TOGETHER = 4  # query tiles that share one rounding of the points
-_PAIRS = 4096
 
 _Bytes = NDArray[np.uint8]
 
@@ -101,44 +108,8 @@ def _search(
         def job(start: int, stop: int) -> None:
             _nearest_by_bytes(*common, columns, largest, start, stop, radius, within, nearest)
 
-    for_ranges(job, blocks, chunk=_TOGETHER, threads=threads)
+    for_ranges(job, blocks, chunk=TOGETHER, threads=threads)
     return radius, within, nearest
-
-
-def telling_order(points: FloatArray, d: int, n: int) -> IntArray:
-    """Return the columns in an order in which few of them rule out most far pairs of points.
-
-    Greedy on a sample of pairs: next comes the column in which most of the pairs not yet ruled out are farther
-    apart than the radius within which one pair in a thousand lies.
-    """
-    rng = np.random.default_rng(0)  # changes the order of work, never a result
-    pairs = rng.integers(0, n, size=(2, _PAIRS))
-    base = (pairs // LANES) * (d * LANES) + pairs % LANES
-    at = base[:, :, None] + np.arange(d) * LANES
-    gaps = np.abs(points[at[0]] - points[at[1]])
-    radius = np.partition(gaps.max(axis=1), _PAIRS // 1000)[_PAIRS // 1000]
-    near = gaps <= radius
-    left = np.arange(d)
-    chosen: list[int] = []
-    while len(left) and len(near):
-        best = int(np.argmin(near[:, left].sum(axis=0)))
-        near = near[near[:, left[best]]]
-        chosen.append(int(left[best]))
-        left = np.delete(left, best)
-        if len(near) <= _PAIRS // 500:
-            break
-    return np.array(chosen + left.tolist(), dtype=np.int64)
-
-
-@numba.njit(nogil=True, cache=True)
-def largest_value(points: FloatArray, d: int, n: int) -> float:  # pragma: no cover
-    """Largest absolute value of the points."""
-    largest = 0.0
-    for i in range(n):
-        base = (i // LANES) * d * LANES + i % LANES
-        for c in range(d):
-            largest = max(largest, abs(points[base + c * LANES]))
-    return largest
 
 
 @numba.njit(nogil=True, cache=True)
@@ -231,38 +202,6 @@ def _write(
         while count <= last and best[q, count] == far:
             count += 1
         within[row, i] = count + (extra if best[q, last] == far else 0)
-
-
-@numba.njit(nogil=True, cache=True)
-def apart(walls: FloatArray, boxes: FloatArray, box: int) -> float:  # pragma: no cover
-    """Distance between two boxes: no two of their points are nearer."""
-    gap = 0.0
-    for c in range(0, len(walls), 2):
-        gap = max(gap, boxes[box + c] - walls[c + 1], walls[c] - boxes[box + c + 1])
-    return gap
-
-
-@numba.njit(nogil=True, cache=True)
-def surround(
-    points: FloatArray, d: int, start: int, stop: int, cuts: IntArray, walls: FloatArray
-) -> None:  # pragma: no cover
-    """Box of the points start..stop in the columns cut."""
-    for c in range(len(cuts)):
-        low, high = np.inf, -np.inf
-        for i in range(start, stop):
-            x = points[((i // LANES) * d + cuts[c]) * LANES + i % LANES]
-            low = min(low, x)
-            high = max(high, x)
-        walls[2 * c] = low
-        walls[2 * c + 1] = high
-
-
-@numba.njit(nogil=True, cache=True)
-def rows_of(points: FloatArray, d: int, start: int, stop: int, own: FloatArray) -> None:  # pragma: no cover
-    """The points start..stop as rows."""
-    for i in range(start, stop):
-        for c in range(d):
-            own[i - start, c] = points[((i // LANES) * d + c) * LANES + i % LANES]
 
 
 @numba.njit(nogil=True, cache=True)

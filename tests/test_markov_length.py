@@ -135,3 +135,29 @@ def test_bad_input() -> None:
         fit_markov_length(R, np.ones(7), np.eye(8))
     with pytest.raises(ValueError, match="widths must rise"):
         fit_markov_length(R[::-1], np.ones(8), np.eye(8))
+
+
+def test_widths_below_the_floor_are_not_used() -> None:
+    """A curve that is as high as what the method reads without any CMI has no length, however small its errors."""
+    y = 0.3 * np.exp(-R / 2.0)
+    covariance = np.diag((0.01 * y) ** 2)
+    assert fit_markov_length(R, y, covariance, floor=-0.1).widths_used == tuple(R)
+    assert fit_markov_length(R, y, covariance, floor=0.02).widths_used == tuple(R[y > 0.0206])
+    assert not fit_markov_length(R, y, covariance, floor=y, floor_stderr=0.01 * y).success
+    assert fit_markov_length(R, y, covariance, floor=0.5 * y, floor_stderr=0.3 * y).widths_used == ()
+    assert fit_markov_length(R, y, covariance, floor=0.5 * y, floor_stderr=0.1 * y).success
+
+
+def test_a_curve_that_is_all_bias_has_no_length() -> None:
+    """Clean images in which A is the mean of its ring but for noise: ksg reads 0.1 nats where the CMI is 0."""
+    rng = np.random.default_rng(0)
+    ring = rng.standard_normal((1000, 8))
+    x = np.sqrt(8.0) * ring.mean(axis=1)[:, None] + 0.3 * rng.standard_normal((1000, 121))
+    near = np.abs(np.arange(121) // 11 - 5) <= 1
+    near &= np.abs(np.arange(121) % 11 - 5) <= 1
+    near[60] = False
+    x[:, near] = ring
+    scan = phase_scan(x.reshape(-1, 11, 11), levels=[0.0], method="ksg", widths=range(1, 5))
+    assert scan.dataset.cmi.values[0, 0] > 10.0 * scan.dataset.stderr.values[0, 0]  # what it reads
+    assert not scan.markov_length[0].success
+    assert "above the noise floor" in scan.markov_length[0].message
