@@ -23,9 +23,10 @@ the local spread, does not know of it.  It is therefore measured on Gaussian `su
 reads where there is nothing on `local_permutation`s.  Regions of many columns are better given as few `features`.
 
 Samples that are each other's neighbours share distances, so the summands are correlated and their mean varies
-more than a mean of independent ones.  The standard error allows for it by a factor of k alone, measured on
-Gaussian data (`benchmarks/standard_errors.py`): right within 17 % up to three columns and for a CMI of 0, but 10
-to 25 % too small in 26 columns with a CMI of 0.8, where the bias is 20 times as large anyway.
+more than a mean of independent ones.  The standard error allows for it by a factor of k and k / n, measured on
+Gaussian data of 100 to 4,000 samples (`benchmarks/standard_errors.py`): for k = 5 right within 25 %, and within
+15 % from 300 samples on, but 15 to 30 % too small where the estimate misses a third of the CMI and more, a bias
+many times as large.
 """
 
 from __future__ import annotations
@@ -97,7 +98,8 @@ def ksg_profile(
         an almost blank one up would fill the norm with its noise.  Turn it on for columns of different units.
     queries : int, optional
         Average over that many samples drawn at random, each compared with all n, in a fraction queries / n of
-        the time; default: all. The bias stays that of n samples, and the standard error says what it costs.
+        the time; default: all, as for n and more. The bias stays that of n samples, and the standard error says
+        what it costs; of fewer than 30 it is itself uncertain.
     surrogates : int
         Gaussian data sets on which the estimator measures its own bias (see `surrogates`), each at the cost of
         the estimate; 0 for speed. One (default) knows the bias about as well as the estimate is known, mostly
@@ -123,7 +125,7 @@ def ksg_profile(
         (data processing); compressing B can do either.
         All columns are then given unit variance.
     folds : int
-        Of the cross-fitting; 5 leave 80 % of the samples to learn from.
+        Of the cross-fitting, at least 3; 5 leave 80 % of the samples to learn from.
     seed : int
         Of queries, surrogates, permutations, folds and kernels.
     threads : int, optional
@@ -165,8 +167,9 @@ def ksg_profile(
     References
     ----------
     Kraskov, Stoegbauer, Grassberger, Phys. Rev. E 69, 066138 (2004); Frenzel and Pompe, Phys. Rev. Lett. 99, 204101
-    (2007); Mesner and Shalizi, IEEE Trans. Inf. Theory 67, 464 (2020). Cross-fitting: Chernozhukov et al., The
-    Econometrics Journal 21, C1 (2018).
+    (2007); Mesner and Shalizi, IEEE Trans. Inf. Theory 67, 464 (2020). Local permutations: Runge, AISTATS 2018,
+    PMLR 84, 938. Shrinkage: Ledoit and Wolf, J. Multivar. Anal. 88, 365 (2004). Cross-fitting: Chernozhukov et al.,
+    The Econometrics Journal 21, C1 (2018).
     """
     check_layout(x, sizes)
     if ties not in get_args(Ties):
