@@ -72,15 +72,14 @@ def plot_scan(scan: PhaseScan, ax: Axes | None = None) -> Axes:
 
 
 def plot_map(scan: PhaseScan, ax: Axes) -> Axes:
-    """Draw I(A:C|B_r) over t and r on a logarithmic colour scale; cells not two errors above 0 are hatched grey."""
+    """Draw I(A:C|B_r) over t and r on a logarithmic colour scale; cells not two errors above 0 are hatched."""
     from matplotlib.colors import LogNorm
     from matplotlib.patches import Rectangle
 
     data = scan.dataset
     t, r = data.t.values, data.r.values
-    cmi, stderr = data.cmi.values, data.stderr.values
-    with np.errstate(invalid="ignore"):
-        clear = np.isfinite(cmi) & (cmi > _SIGNIFICANT * stderr) & (cmi > 0.0)
+    cmi = data.cmi.values
+    clear = np.isfinite(cmi) & scan.stands_out(_SIGNIFICANT)
     top = float(cmi[clear].max()) if clear.any() else 1.0
     bottom = max(float(cmi[clear].min()) if clear.any() else 0.1, top * 10.0**-_DECADES)
     if bottom >= top:
@@ -113,7 +112,8 @@ def plot_map(scan: PhaseScan, ax: Axes) -> Axes:
     ax.set_ylim(y[0], y[-1])
     ax.tick_params(labelsize=8)
     if (known[:, None] & ~clear).any():
-        ax.set_title("hatched: not two errors above 0", fontsize=7, loc="right", pad=3, color=_INK)
+        what = "0 and the floor" if scan.floor[0].any() else "0"
+        ax.set_title(f"hatched: not two errors above {what}", fontsize=7, loc="right", pad=3, color=_INK)
     return ax
 
 
@@ -144,7 +144,10 @@ def plot_markov_length(scan: PhaseScan, ax: Axes) -> Axes:
             "half the reach", (t[-1], half), xytext=(2, -9), textcoords="offset points", fontsize=7, ha="right"
         )
     ax.set_ylim(0.0, 1.15 * max(top, half if top > 0.4 * half else 0.0))
-    if (computed & ~known).any():
+    if computed.any() and not known.any():
+        ax.set_yticks([])
+        ax.annotate("not resolved at any level", (0.5, 0.5), xycoords="axes fraction", fontsize=8, ha="center")
+    elif (computed & ~known).any():
         ax.plot(
             t[computed & ~known],
             np.zeros((computed & ~known).sum()),

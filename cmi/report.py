@@ -71,9 +71,9 @@ def scan_report(scan: PhaseScan, width: int) -> RenderableType:
 
 
 def _map_tables(scan: PhaseScan, width: int) -> list[Table]:
-    """The map with errors; what is not two of them above 0 is dim."""
+    """The map with errors; what is not two of them above 0 and the floor is dim."""
     data = scan.dataset
-    clear = data.cmi.values > 2.0 * data.stderr.values
+    clear = scan.stands_out(2.0)
     title = "I(A:C|B_r) in 10^-3 nats (error in the last digits)"
     return _tables(scan, width, title, _with_errors(data.cmi.values, data.stderr.values), clear)
 

@@ -164,11 +164,10 @@ class PhaseScan:
     def markov_length(self) -> tuple[MarkovLength, ...]:
         """Markov length at every level, in the order of ``dataset.t``; see `fit_markov_length`.
 
-        The floor is what the method reads on local permutations, or too much on surrogates if that is not
-        subtracted, whichever is more.
+        Only widths above `floor` count.
         """
         data, reach = self.dataset, self.reach
-        floor, error = self._floor()
+        floor, error = self.floor
         return tuple(
             fit_markov_length(
                 data.r.values,
@@ -183,12 +182,17 @@ class PhaseScan:
             for i in range(data.sizes["t"])
         )
 
-    def _floor(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """What the method reads where nothing is, and its error, (t, r); 0 where it does not know."""
+    @property
+    def floor(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """What the method reads where there is no CMI, and its error, both (t, r); 0 where it does not know.
+
+        The mean over local permutations, or what it reads too much on surrogates if that is not subtracted,
+        whichever is more; never below 0.
+        """
         data = self.dataset
         floor, error = np.zeros((2, *data.cmi.shape))
         known = [("null_mean", "null_stderr")]
-        if not self.config["options"].get("calibrate"):
+        if not self.config.get("options", {}).get("calibrate"):
             known.append(("surrogate_bias", "surrogate_stderr"))
         for name, its_error in known:
             if name in data and its_error in data:
@@ -196,6 +200,14 @@ class PhaseScan:
                 floor = np.where(higher, data[name].values, floor)
                 error = np.where(higher, np.nan_to_num(data[its_error].values), error)
         return floor, error
+
+    def stands_out(self, errors: float) -> NDArray[np.bool_]:
+        """Return which CMIs (t, r) are so many standard errors above 0 and above `floor`."""
+        cmi, stderr = self.dataset.cmi.values, self.dataset.stderr.values
+        floor, error = self.floor
+        with np.errstate(invalid="ignore"):
+            clear = (cmi > 0.0) & (cmi > errors * stderr)
+            return np.asarray(clear & ((floor == 0.0) | (cmi > floor + errors * np.hypot(stderr, error))))
 
     def put(self, t: float, profile: CMIProfile) -> None:
         """Enter the profile of one level."""

@@ -57,6 +57,7 @@ Ties = Literal["auto", "continuous", "mixed"]
 
 _MANY = 4  # columns beyond which the bias at usual n is no longer small
 _FEW, _FIRST = 8, 100  # most values of a column of few, and samples that tell most others apart
+_NEARLY_ALL = 0.9  # share of the samples with one value, from which a column tells too little to matter
 _MIXED = 0.05  # share of samples with neighbours at other values of such a column, from which it is said
 _TIED = 0.01  # share of samples that share a value with another, in some column, from which data count as tied
 
@@ -293,7 +294,9 @@ def _profile(x: NDArray[np.floating], sizes: Sequence[int], options: _Options) -
                 "allow for it, the floor does not"
             )
             profile = replace(profile, notes=(*profile.notes, note))
-        profile = replace(profile, null=replace(null, values=null.values - profile.bias[:, None]))
+        if profile.calibrated and null.at_zero is not None:
+            null = replace(null, values=null.values - null.at_zero[:, None], calibrated=True)
+        profile = replace(profile, null=null)
     return profile
 
 
@@ -323,13 +326,13 @@ def _summands(
 
 
 def _least_step(data: FloatArray) -> float:
-    """Least difference of two values of a column of few values; infinite if there is none."""
+    """Least difference of two values of a column of few, none of which is nearly all; infinite if there is none."""
     least = np.inf
     for column in data.T:
         values = np.unique(column[:_FIRST])
         if len(values) <= _FEW:
-            values = np.unique(column)
-            if 1 < len(values) <= _FEW:
+            values, count = np.unique(column, return_counts=True)
+            if 1 < len(values) <= _FEW and count.max() < _NEARLY_ALL * len(column):
                 least = min(least, float(np.diff(values).min()))
     return least
 
@@ -403,12 +406,16 @@ def _joined(cuts: list[Profile], notes: tuple[str, ...]) -> Profile:
 
 
 def _joined_null(nulls: list[Null]) -> Null:
-    gaps = [(null.gap, null.gap_stderr) for null in nulls if null.gap is not None and null.gap_stderr is not None]
+    def all_of(name: str) -> FloatArray | None:
+        parts = [getattr(null, name) for null in nulls]
+        return None if any(part is None for part in parts) else np.concatenate(parts)
+
+    measured = {name: all_of(name) for name in ("gap", "gap_stderr", "at_zero", "at_zero_stderr")}
     return Null(
         np.concatenate([null.values for null in nulls]),
         np.concatenate([null.p_value for null in nulls]),
-        np.concatenate([gap for gap, _ in gaps]) if len(gaps) == len(nulls) else None,
-        np.concatenate([error for _, error in gaps]) if len(gaps) == len(nulls) else None,
+        **measured,
+        calibrated=all(null.calibrated for null in nulls),
     )
 
 

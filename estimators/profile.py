@@ -79,7 +79,7 @@ class Null:
     Parameters
     ----------
     values : (cuts, permutations) array
-        In nats; of a calibrated profile less the same bias as its value.
+        In nats; of a calibrated profile less `at_zero`, the bias where the CMI is 0.
     p_value : (cuts,) array
         (1 + permutations that reach the estimate less `gap`, if that is above 0) / (1 + permutations).
     gap : (cuts,) array or None
@@ -87,12 +87,19 @@ class Null:
         CMI; it should be 0. None: not measured.
     gap_stderr : (cuts,) array or None
         Its standard error.
+    at_zero, at_zero_stderr : (cuts,) arrays or None
+        What the estimator reads on those Gaussian data, and its standard error.
+    calibrated : bool
+        Whether that has been subtracted.
     """
 
     values: FloatArray
     p_value: FloatArray
     gap: FloatArray | None = None
     gap_stderr: FloatArray | None = None
+    at_zero: FloatArray | None = None
+    at_zero_stderr: FloatArray | None = None
+    calibrated: bool = False
 
     @property
     def too_low(self) -> BoolArray:
@@ -110,11 +117,12 @@ class Null:
     def stderr(self) -> FloatArray:
         """Standard error of `mean`; not finite for one permutation."""
         count = self.values.shape[1]
-        return (
-            np.asarray(self.values.std(axis=1, ddof=1) / np.sqrt(count))
-            if count > 1
-            else np.full(len(self.values), np.nan)
-        )
+        if count == 1:
+            return np.full(len(self.values), np.nan)
+        own = self.values.std(axis=1, ddof=1) / np.sqrt(count)
+        if self.calibrated and self.at_zero_stderr is not None:
+            own = np.hypot(own, self.at_zero_stderr)
+        return np.asarray(own)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -75,7 +75,7 @@ def local_null(
     cuts = len(offsets) - 3
     if model is not None and model.determined:
         model = None
-    values, gaps = np.empty((cuts, count)), np.empty((cuts, _NULLS))
+    values, read, gaps = np.empty((cuts, count)), np.empty((cuts, _NULLS)), np.empty((cuts, _NULLS))
     for cut in range(cuts):
         layout = np.array([0, offsets[1], offsets[cut + 2], x.shape[1]])
         permuted = _Permuted(summands, layout, neighbours, seed, threads)
@@ -84,15 +84,16 @@ def local_null(
             without = model.without_link(cut)
             for i in range(_NULLS):
                 points, _ = without.sample(len(x), generator(seed, Stream.NULLS, cut, i))
-                gaps[cut, i] = summands(points, layout).mean()
-                gaps[cut, i] -= permuted(points, _EACH, Stream.NULLS, cut, i).mean()
+                read[cut, i] = summands(points, layout).mean()
+                gaps[cut, i] = read[cut, i] - permuted(points, _EACH, Stream.NULLS, cut, i).mean()
     gap = np.zeros(cuts) if model is None else gaps.mean(axis=1)
     # equal estimates may differ in their last bits
     least = value - np.maximum(gap, 0.0) - 1e-12 * (1.0 + np.abs(value))
     p_value = (1.0 + (values >= least[:, None]).sum(axis=1)) / (1.0 + count)
     if model is None:
         return Null(values, p_value)
-    return Null(values, p_value, gap, gaps.std(axis=1, ddof=1) / np.sqrt(_NULLS))
+    gap_error, error = (each.std(axis=1, ddof=1) / np.sqrt(_NULLS) for each in (gaps, read))
+    return Null(values, p_value, gap, gap_error, read.mean(axis=1), error)
 
 
 class _Permuted:

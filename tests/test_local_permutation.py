@@ -126,13 +126,21 @@ def test_the_gap_is_zero_where_neighbours_are_near() -> None:
     assert ksg_profile(common_cause(100, 0), (1, 1, 1), n_permutations=2, surrogates=0).null.gap is None  # type: ignore[union-attr]
 
 
-def test_calibration_moves_value_and_floor_together() -> None:
-    x = common_cause(300, 0, link=0.5)
-    plain, calibrated = (ksg_profile(x, (1, 1, 1), n_permutations=19, calibrate=c) for c in (False, True))
+def test_a_calibrated_floor_is_what_is_read_beyond_gaussian_data_without_cmi() -> None:
+    """The bias at a CMI of 0 is subtracted from it, not that at the CMI of the data; p-values stay as they are."""
+    rng = np.random.default_rng(0)
+    b = rng.standard_normal((600, 5))
+    a = b.sum(axis=1) + rng.standard_normal(600)
+    x = np.column_stack([a, b, 1.5 * (a - b.sum(axis=1)) + rng.standard_normal(600)])  # a CMI of 0.59
+    plain, calibrated = (ksg_profile(x, (1, 5, 1), n_permutations=19, calibrate=c) for c in (False, True))
     assert plain.null is not None
     assert calibrated.null is not None
-    np.testing.assert_allclose(calibrated.value - calibrated.null.mean, plain.value - plain.null.mean, rtol=1e-12)
-    assert calibrated.null.p_value[0] == plain.null.p_value[0]
+    assert plain.null.at_zero is not None
+    np.testing.assert_allclose(calibrated.null.mean, plain.null.mean - plain.null.at_zero)
+    assert calibrated.null.stderr[0] > plain.null.stderr[0]
+    assert calibrated.null.p_value[0] == plain.null.p_value[0] == pytest.approx(0.05)
+    assert calibrated.value[0] == pytest.approx(0.59, abs=0.15)
+    assert abs(calibrated.null.mean[0]) < 0.05
 
 
 def common_cause(n: int, seed: int, link: float = 0.0) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:

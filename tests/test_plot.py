@@ -43,14 +43,53 @@ def test_the_map_holds_the_values(scan: PhaseScan) -> None:
     plt.close("all")
 
 
+def test_what_is_no_higher_than_the_floor_is_hatched() -> None:
+    """And the title says how the estimate was made."""
+    scan = phase_scan(
+        open_dataset("digits", limit=200), levels=[0.2], widths=[1, 2], center=(1, 3), reach=3, method="ksg"
+    )
+    scan.dataset.cmi.values[:] = [[0.5, 0.4]]
+    for name, value in (("stderr", 0.01), ("surrogate_stderr", 0.02), ("surrogate_bias", [[0.49, 0.1]])):
+        scan.dataset[name].values[:] = value
+    assert scan.stands_out(2.0).tolist() == [[False, True]]
+    assert scan.floor[0].tolist() == [[0.49, 0.1]]
+    ax = plot_scan(scan)
+    assert len(ax.patches) == 1
+    assert ax.get_title(loc="right") == "hatched: not two errors above 0 and the floor"
+    upper = ax.figure.axes[0]
+    assert upper.get_title(loc="left") == "digits: 200 samples, ksg estimate"
+    assert "not resolved at any level" in [text.get_text() for text in upper.texts]
+    scan.dataset["null_mean"] = scan.dataset.cmi + 0.1
+    scan.dataset["null_stderr"] = 0.0 * scan.dataset.cmi
+    assert not scan.stands_out(2.0).any()
+    calibrated = phase_scan(
+        open_dataset("digits", limit=200),
+        levels=[0.2],
+        widths=[1],
+        center=(1, 3),
+        reach=2,
+        method="ksg",
+        calibrate=True,
+    )
+    assert not calibrated.floor[0].any()  # what was subtracted is no floor
+    assert "ksg (calibrate) estimate" in plot_scan(calibrated).figure.axes[0].get_title(loc="left")
+
+
+def test_levels_without_a_length_are_crossed() -> None:
+    _, ax = plt.subplots()
+    plot_markov_length(scan_with_lengths([1.0, 0, 2.0]), ax)
+    crosses = next(line for line in ax.lines if line.get_marker() == "x")
+    assert len(np.asarray(crosses.get_xdata())) == 1
+    plt.close("all")
+
+
 def test_the_curve_holds_the_lengths(scan: PhaseScan) -> None:
     _, ax = plt.subplots()
     plot_markov_length(scan, ax)
     known = [m for m in scan.markov_length if m.success]
     curve = ax.lines[0]
     np.testing.assert_allclose(np.asarray(curve.get_ydata(), dtype=float), np.array([m.value for m in known]))
-    crosses = next(line for line in ax.lines if line.get_marker() == "x")
-    assert len(np.asarray(crosses.get_xdata())) == 4 - len(known)
+    assert known or "not resolved at any level" in [text.get_text() for text in ax.texts]
     assert [text.get_text() for text in ax.texts if "verdict" in text.get_text()] == ["verdict: unresolved"]
     plt.close("all")
 
