@@ -181,6 +181,31 @@ def _parts(k: int) -> int:  # pragma: no cover
 
 
 @numba.njit(nogil=True, cache=True)
+def _measure(
+    points: FloatArray,
+    tile: int,
+    d: int,
+    place: int,
+    own: FloatArray,
+    q: int,
+    gap: FloatArray,
+    least: FloatArray,
+    best: FloatArray,
+    who: IntArray,
+    extra: IntArray,
+    far: FloatArray,
+) -> None:  # pragma: no cover
+    """Take in the points of a tile by their exact distance to query q, which is the point at `place`."""
+    gap[:] = 0.0
+    widen_f64(points, tile * d * LANES, own, q * d, d, gap)
+    candidates = -1
+    if place // LANES == tile:
+        candidates = drop_lane(candidates, place % LANES)
+    _take(best, who, q, gap, candidates, _limit(gap, best.shape[1], far[q], least), tile, extra)
+    far[q] = best[q, -1]
+
+
+@numba.njit(nogil=True, cache=True)
 def _write(
     best: FloatArray,
     who: IntArray,
@@ -250,14 +275,7 @@ def _nearest_exact(
             while near != 0:
                 q = lowest(near)
                 near = drop_lowest(near)
-                gap[:] = 0.0
-                widen_f64(points, tile * d * LANES, flat, q * d, d, gap)
-                candidates = -1
-                if place[start + q] // LANES == tile:
-                    candidates = drop_lane(candidates, place[start + q] % LANES)
-                limit = _limit(gap, ks[-1], far[q], least)
-                _take(best, who, q, gap, candidates, limit, tile, extra)
-                far[q] = best[q, -1]
+                _measure(points, tile, d, place[start + q], flat, q, gap, least, best, who, extra, far)
             farthest = far[:members].max()
         for q in range(members):
             _write(best, who, q, extra[q], ks, row[start + q], radius, within, nearest)
@@ -307,14 +325,7 @@ def _nearest_by_bytes(
         home[block, 1] = min(tiles, home[block, 0] + span)
         for q in range(block * LANES, min((block + 1) * LANES, asked)):
             for tile in range(home[block, 0], home[block, 1]):
-                gap[:] = 0.0
-                widen_f64(points, tile * d * LANES, flat, q * d, d, gap)
-                candidates = -1
-                if place[start + q] // LANES == tile:
-                    candidates = drop_lane(candidates, place[start + q] % LANES)
-                limit = _limit(gap, ks[-1], far[q], least)
-                _take(best, who, q, gap, candidates, limit, tile, extra)
-                far[q] = best[q, -1]
+                _measure(points, tile, d, place[start + q], flat, q, gap, least, best, who, extra, far)
     codes = np.zeros(padded * LANES, dtype=np.uint8)
     code = np.zeros((asked, padded), dtype=np.uint8)
     low = np.zeros((asked, padded), dtype=np.uint8)
