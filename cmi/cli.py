@@ -74,7 +74,10 @@ def run(
         ),
     ] = None,
     noise: Annotated[
-        str, typer.Option(help="Noise schedule: interpolation, vp-linear, vp-cosine or ve.")
+        str,
+        typer.Option(
+            help="Noise schedule: interpolation, vp-linear, vp-cosine, ve, or flip for data of two values."
+        ),
     ] = "interpolation",
     center: Annotated[
         str | None,

@@ -1,4 +1,4 @@
-"""Forward processes Y = alpha(t) X + sigma(t) eps: how data are noised, and at which t a given SNR is reached.
+"""Forward processes Y = alpha(t) X + sigma(t) eps, or flips: how data are noised, at which t an SNR is reached.
 
 Time runs from 0 (data) to 1 (noise).  The signal-to-noise ratio snr(t) = alpha(t)^2 / sigma(t)^2 falls with t
 and is all that the CMI depends on, so scans on different schedules can share an SNR axis.
@@ -17,6 +17,7 @@ FloatArray = NDArray[np.float64]
 
 __all__ = [
     "SCHEDULES",
+    "Flip",
     "Interpolation",
     "Noise",
     "VarianceExploding",
@@ -34,6 +35,7 @@ class Noise(ABC):
     """
 
     name: ClassVar[str]
+    gaussian: ClassVar[bool] = True  # False: values are exchanged, not added to
 
     @abstractmethod
     def _alpha(self, t: FloatArray) -> FloatArray: ...
@@ -226,9 +228,57 @@ class VarianceExploding(Noise):
         return np.asarray(-np.log(self.sigma_min * np.sqrt(snr)) / np.log(self.sigma_max / self.sigma_min))
 
 
+@dataclass(frozen=True)
+class Flip(Noise):
+    """Data of two values, each exchanged for the other with probability p = t / 2: a binary symmetric channel.
+
+    For bits 0 and 1 the mean is that of alpha X + p with alpha = 1 - t = 1 - 2 p, and the channel adds a variance
+    of sigma^2 = (1 - alpha^2) / 4. The values stay two, so that methods that count can be used at every t.
+
+    Examples
+    --------
+    >>> bits = np.zeros((1000, 1))
+    >>> flipped = Flip().forward(bits, 0.2, np.random.default_rng(0))
+    >>> sorted(set(flipped.ravel().tolist())), bool(abs(flipped.mean() - 0.1) < 0.03)
+    ([0.0, 1.0], True)
+    """
+
+    name: ClassVar[str] = "flip"
+    gaussian: ClassVar[bool] = False
+
+    def _alpha(self, t: FloatArray) -> FloatArray:
+        return 1.0 - t
+
+    def _sigma(self, t: FloatArray) -> FloatArray:
+        return np.asarray(0.5 * np.sqrt(t * (2.0 - t)))
+
+    def _time(self, snr: FloatArray) -> FloatArray:
+        # 1 - alpha, with alpha^2 = snr / (snr + 4), in a form that keeps the digits of small times
+        share = 4.0 / (snr + 4.0)
+        return np.asarray(share / (1.0 + np.sqrt(1.0 - share)))
+
+    def forward(self, x0: NDArray[np.floating], t: float, rng: np.random.Generator) -> FloatArray:
+        """Exchange each value for the other with probability t / 2.
+
+        Data of one value stay as they are if it is neither 0 nor 1.
+
+        Raises
+        ------
+        ValueError
+            If the data have more than two values.
+        """
+        low, high = float(x0.min()), float(x0.max())
+        if low == high and low in (0.0, 1.0):
+            low, high = 0.0, 1.0
+        if not ((x0 == low) | (x0 == high)).all():
+            raise ValueError("flip noise exchanges the two values of data that have two: these have more")
+        flipped = rng.random(x0.shape) < 0.5 * float(self._times(t))
+        return np.where(flipped, (low + high) - np.asarray(x0, dtype=np.float64), x0)
+
+
 SCHEDULES: dict[str, type[Noise]] = {
     schedule.name: schedule
-    for schedule in (Interpolation, VariancePreservingLinear, VariancePreservingCosine, VarianceExploding)
+    for schedule in (Interpolation, VariancePreservingLinear, VariancePreservingCosine, VarianceExploding, Flip)
 }
 
 

@@ -81,7 +81,8 @@ def phase_scan(
         Buffer widths r; default 1, 2, ... as far as something is left for C. 0 is no buffer: plain mutual
         information.
     noise : str or Noise
-        "interpolation" (alpha = 1 - t, sigma = t, as in the paper), "vp-linear", "vp-cosine", "ve", or a schedule.
+        "interpolation" (alpha = 1 - t, sigma = t, as in the paper), "vp-linear", "vp-cosine", "ve", "flip"
+        (bits flipped with probability t / 2), or a schedule.
     method : str
         "gaussian" (default), "copula" or "ksg"; "discrete" for levels without noise; see `cmi.methods.METHODS`.
     center, radius, reach, channel_axis
@@ -133,10 +134,10 @@ def phase_scan(
     schedule = noise_schedule(noise)
     times = _levels(levels, schedule)
     chosen = find_method(method, options)
-    if not chosen.takes_noise and schedule.sigma(times).any():
+    if not chosen.takes_noise and schedule.gaussian and schedule.sigma(times).any():
         raise ValueError(
             f"the method {method!r} counts values, which noise makes all different: scan t = 0 only, on a schedule "
-            "without noise there, or choose another method"
+            "without noise there, or data of two values with flip noise, or choose another method"
         )
     partition = Partition.centered(
         samples.shape, center=center, radius=radius, widths=widths, reach=reach, channel_axis=channel_axis
@@ -172,7 +173,9 @@ def phase_scan(
     try:
         with one_blas_thread():
             fitted = (
-                None if chosen.fit is None else chosen.fit(x, partition.sizes, snrs=schedule.snr(todo), **options)
+                chosen.fit(x, partition.sizes, snrs=schedule.snr(todo), **options)
+                if chosen.fit is not None and schedule.gaussian
+                else None
             )
             cell = _Cell(method, options, schedule, partition, seed, fitted)
             for done, (t, result) in enumerate(_run(cell, x, todo, executor), start=total - len(todo) + 1):

@@ -44,10 +44,10 @@ def test_known_values() -> None:
 
 def test_the_ends() -> None:
     """No noise at t = 0 and no signal at t = 1, exactly, where the schedule has such ends."""
-    for name in ("interpolation", "vp-cosine", "vp-linear"):
+    for name in ("interpolation", "vp-cosine", "vp-linear", "flip"):
         assert float(noise_schedule(name).snr(0.0)) == np.inf
         assert float(noise_schedule(name).time(np.inf)) == pytest.approx(0.0, abs=1e-9)
-    for name in ("interpolation", "vp-cosine"):
+    for name in ("interpolation", "vp-cosine", "flip"):
         assert float(noise_schedule(name).snr(1.0)) == 0.0
         assert float(noise_schedule(name).time(0.0)) == pytest.approx(1.0)
 
@@ -108,9 +108,23 @@ def test_forward_draws_the_stated_process() -> None:
     assert y.std() == pytest.approx(0.4, abs=0.005)
 
 
+def test_flips_exchange_two_values() -> None:
+    """With the stated probability, mean and variance; other data are refused."""
+    flip = noise_schedule("flip")
+    bits = np.random.default_rng(0).integers(0, 2, (200_000, 1)) * 3.0 - 1.0  # -1 and 2
+    y = flip.forward(bits, 0.3, np.random.default_rng(1))
+    assert set(y.ravel().tolist()) == {-1.0, 2.0}
+    assert np.mean(y != bits) == pytest.approx(0.15, abs=0.004)
+    assert y[bits == 2.0].var() == pytest.approx(9.0 * float(flip.sigma(0.3)) ** 2, rel=0.01)
+    np.testing.assert_array_equal(flip.forward(bits, 0.0, np.random.default_rng(1)), bits)
+    assert np.mean(flip.forward(bits, 1.0, np.random.default_rng(1)) != bits) == pytest.approx(0.5, abs=0.004)
+    with pytest.raises(ValueError, match="of data that have two: these have more"):
+        flip.forward(np.array([[0.0, 1.0, 2.0]]), 0.1, np.random.default_rng(0))
+
+
 def test_extremes() -> None:
     """Tiny times and SNRs overflow nowhere, keep their digits, and leave the caller's array alone."""
-    for name in ("interpolation", "vp-linear", "vp-cosine"):
+    for name in ("interpolation", "vp-linear", "vp-cosine", "flip"):
         schedule = noise_schedule(name)
         for t in (1e-6, 1e-9):
             assert float(schedule.time(schedule.snr(t))) == pytest.approx(t, rel=1e-3)
