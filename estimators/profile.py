@@ -231,7 +231,7 @@ def check_layout(x: NDArray[np.floating], sizes: Sequence[int]) -> IntArray:
         raise ValueError(f"samples must have shape (n, d), got {x.shape}")
     if np.ndim(sizes) != 1:
         raise TypeError(f"sizes must list the columns of A and of every shell, got {sizes!r}")
-    parts = np.array([whole_at_least(size, "every size", 0) for size in sizes], dtype=np.object_)
+    parts = np.array([whole_at_least(size, "each of sizes", 0) for size in sizes], dtype=np.object_)
     if len(parts) < 3:
         raise ValueError(f"sizes must list A and at least two shells, got {tuple(sizes)}")
     if parts[0] == 0 or parts[-1] == 0:

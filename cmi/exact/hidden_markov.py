@@ -106,7 +106,7 @@ class HiddenMarkovChain(ExactModel):
         return Exact(float(local.mean()), float(local.std(ddof=1) / np.sqrt(_SAMPLES)))
 
     def markov_length(self, level: float) -> float:
-        """The xi in sites, from the exact CMI of 17 sites at r = 3 and 4: the decay has settled there within 3 %."""
+        """The xi in sites, from the exact CMI of 17 sites at r = 3 and 4, settled within 3 %."""
         if level == 0.0:
             return 0.0  # the clean chain is Markov
         if level == 1.0:
