@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -67,7 +68,7 @@ def varying(x: NDArray[np.floating], offsets: IntArray) -> tuple[FloatArray, Int
     >>> values.tolist(), offsets.tolist()
     ([[0.0, 5.0], [1.0, 4.0]], [0, 1, 1, 2])
     """
-    low, high = x.min(axis=0).astype(np.float64), x.max(axis=0).astype(np.float64)
+    low, high = _extent(np.ascontiguousarray(x))
     kept = low < high
     if not kept[: offsets[1]].any():
         kept[0] = True
@@ -80,6 +81,16 @@ def varying(x: NDArray[np.floating], offsets: IntArray) -> tuple[FloatArray, Int
         data *= 2.0 ** (_SHIFT if largest < 1.0 else -_SHIFT)
     before = np.concatenate([[0], np.cumsum(kept)])
     return data, before[offsets].astype(np.int64)
+
+
+@numba.njit(nogil=True, cache=True)
+def _extent(x: NDArray[np.floating]) -> tuple[FloatArray, FloatArray]:  # pragma: no cover
+    """Least and largest value of every column, in the order in which they lie in memory."""
+    low, high = x[0].astype(np.float64), x[0].astype(np.float64)
+    for i in range(1, len(x)):
+        for c in range(x.shape[1]):
+            low[c], high[c] = min(low[c], x[i, c]), max(high[c], x[i, c])
+    return low, high
 
 
 def standardized(x: NDArray[np.floating]) -> FloatArray:

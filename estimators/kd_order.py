@@ -14,6 +14,7 @@ import numpy as np
 
 from estimators.lanes import LANES
 from estimators.profile import FloatArray, IntArray
+from estimators.threads import for_ranges
 
 __all__ = [
     "TOGETHER",
@@ -31,6 +32,7 @@ __all__ = [
 TOGETHER = 4  # query tiles, neighbours of each other, that share one rounding of the points
 
 _CANDIDATES = 16  # columns among which the widest is cut: in more dimensions than that boxes rule out little
+_RANGES = 4  # so many ranges, about, are cut on by threads: a start costs a tenth of a millisecond
 _PAIRS = 4096  # of points, by which columns are put in order
 
 
@@ -94,16 +96,18 @@ def queries_among(tiles: Tiles, x: FloatArray, samples: IntArray | None) -> Quer
     return Queries(_gather_tiles(x, samples[row]), place_of[samples][row], row)
 
 
-def kd_tiles(x: FloatArray, cut_among: IntArray | None = None) -> Tiles:
-    """Put the points (n, d) in k-d order, cutting columns of `cut_among` (default: all) only."""
+def kd_tiles(x: FloatArray, cut_among: IntArray | None = None, *, threads: int | None = None) -> Tiles:
+    """Put the points (n, d) in k-d order, cutting columns of `cut_among` (default: all) only.
+
+    The order does not depend on the threads (default: all cores).
+    """
     n, d = x.shape
     among = np.arange(d) if cut_among is None else cut_among
     spread = x[:: max(1, n // 4096), among].std(axis=0) if len(among) else np.zeros(0)
     candidates = among[np.sort(np.argsort(-spread, kind="stable")[:_CANDIDATES])].astype(np.int64)
-    order = np.arange(n)
-    times_cut = np.zeros(d, dtype=np.int64)
+    order, times_cut = np.arange(n), np.zeros(d, dtype=np.int64)
     if len(candidates):
-        _cut(np.ascontiguousarray(x[:, candidates]), candidates, order, times_cut)
+        order, times_cut[candidates] = _in_order(np.ascontiguousarray(x[:, candidates]), threads)
     cuts = np.argsort(-times_cut, kind="stable")[: np.count_nonzero(times_cut)]
     points = _gather_tiles(x, order)
     return Tiles(points, order, cuts, _boxes(points, d, n, cuts), d)
@@ -143,15 +147,39 @@ def _boxes(points: FloatArray, d: int, n: int, cuts: IntArray) -> FloatArray:  #
     return boxes
 
 
+def _in_order(x: FloatArray, threads: int | None) -> tuple[IntArray, IntArray]:
+    """Order of the points, and how often each of the columns was cut: some large ranges first, those in threads."""
+    n = len(x)
+    order, keys = np.arange(n), np.empty(n)
+    times_cut = np.zeros((_RANGES + 1, x.shape[1]), dtype=np.int64)
+    whole = np.array([[0, -(-n // LANES)]], dtype=np.int64)
+    ranges = _cut(x, order, keys, whole, max(2, -(-n // LANES) // _RANGES), times_cut[0])
+
+    def cut(start: int, stop: int) -> None:
+        for i in range(start, stop):
+            _cut(x, order, keys, ranges[i : i + 1], 1, times_cut[1 + i % _RANGES])
+
+    for_ranges(cut, len(ranges), chunk=1, threads=threads)
+    return order, times_cut.sum(axis=0)
+
+
 @numba.njit(nogil=True, cache=True)
-def _cut(x: FloatArray, columns: IntArray, order: IntArray, times_cut: IntArray) -> None:  # pragma: no cover
-    """Cut ranges of tiles in two, the column of the largest variance at its median, until each is one tile."""
+def _cut(
+    x: FloatArray, order: IntArray, keys: FloatArray, ranges: IntArray, least: int, times_cut: IntArray
+) -> IntArray:  # pragma: no cover
+    """Cut ranges of tiles in two, the column of the largest variance at its median, and return what is left.
+
+    That are ranges of at most `least` tiles, or of points that are all the same.
+    """
     n, d = x.shape
-    keys = np.empty(n)
-    stack = [(0, (n + LANES - 1) // LANES)]
+    stack = [(first, last) for first, last in ranges]
+    left = np.empty((-(-n // LANES), 2), dtype=np.int64)
+    found = 0
     while len(stack) > 0:
         first, last = stack.pop()
-        if last - first < 2:
+        if last - first <= least:
+            left[found] = first, last
+            found += 1
             continue
         middle = (first + last) // 2
         start, stop, cut = first * LANES, min(last * LANES, n), middle * LANES
@@ -171,12 +199,13 @@ def _cut(x: FloatArray, columns: IntArray, order: IntArray, times_cut: IntArray)
                 widest, at = variance, c
         if at < 0:  # all the same
             continue
-        times_cut[columns[at]] += 1
+        times_cut[at] += 1
         for i in range(start, stop):
             keys[i] = x[order[i], at]
         _select(keys, order, start, stop - 1, cut)
         stack.append((first, middle))
         stack.append((middle, last))
+    return left[:found]
 
 
 @numba.njit(nogil=True, cache=True)

@@ -36,6 +36,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import digamma
@@ -50,11 +51,14 @@ from estimators.profile import FloatArray, IntArray, Null, Profile, SurrogateBia
 from estimators.seeds import Stream, generator
 from estimators.significance import local_null
 from estimators.surrogates import GaussianSurrogate, Summands, surrogate_differences
+from estimators.threads import for_ranges
 
 __all__ = ["Ties", "ksg_profile"]
 
 Ties = Literal["auto", "continuous", "mixed"]
 
+_CONTINUOUS, _MIXED_TIES = get_args(Ties).index("continuous"), get_args(Ties).index("mixed")
+_QUERIES = 4096  # per task
 _MANY = 4  # columns beyond which the bias at usual n is no longer small
 _FEW, _FIRST = 8, 100  # most values of a column of few, and samples that tell most others apart
 _NEARLY_ALL = 0.9  # share of the samples with one value, from which a column tells too little to matter
@@ -309,20 +313,51 @@ def _summands(
     threads: int | None,
 ) -> tuple[FloatArray, FloatArray]:
     """What the estimate averages for every k, cut and query, (K, cuts, q), and how far the last neighbour is."""
-    tiles = kd_tiles(data)
+    tiles = kd_tiles(data, threads=threads)
     radius, joint = kth_distances(tiles, queries_among(tiles, data, chosen), ks, threads=threads)
     counts = near_counts(data, offsets, radius, tiles, chosen, threads=threads)
+    local = np.empty((len(ks), len(offsets) - 3, len(radius)))
     psi = _digamma_table(len(data) + 1)
-    strict, strict_a, within, within_a = (counts[:, :, form] for form in range(4))
-    if ties == "continuous":
-        given, with_a, near = strict + 1, strict_a + 1, np.broadcast_to(ks, joint.shape)
-    elif ties == "mixed":
-        given, with_a, near = within, within_a, joint
-    else:
-        given, with_a, near = np.maximum(within, strict + 1), np.maximum(within_a, strict_a + 1), joint
-    # in pairs that cancel exactly where A or C is constant
-    local = (psi[near][:, :, None] - psi[given[:, :, -1:]]) + (psi[given[:, :, 1:-1]] - psi[with_a[:, :, 1:-1]])
-    return np.ascontiguousarray(local.transpose(1, 2, 0)), radius[:, -1]
+    for_ranges(
+        lambda start, stop: _average(psi, joint, counts, ks, get_args(Ties).index(ties), start, stop, local),
+        len(radius),
+        chunk=_QUERIES,
+        threads=threads,
+    )
+    return local, radius[:, -1]
+
+
+@numba.njit(nogil=True, cache=True)
+def _average(
+    psi: FloatArray,
+    joint: IntArray,
+    counts: IntArray,
+    ks: IntArray,
+    ties: int,
+    start: int,
+    stop: int,
+    local: FloatArray,
+) -> None:  # pragma: no cover
+    """The summands of the queries start..stop from their counts; `ties` is the place among `Ties`."""
+    last = counts.shape[3] - 1
+    for i in range(start, stop):
+        for k in range(len(ks)):
+            strict, strict_a, within, within_a = counts[i, k]
+            near = ks[k] if ties == _CONTINUOUS else joint[i, k]
+            outer = _neighbours_in(strict[last], within[last], ties)
+            for cut in range(1, last):
+                given = _neighbours_in(strict[cut], within[cut], ties)
+                with_a = _neighbours_in(strict_a[cut], within_a[cut], ties)
+                # in pairs that cancel exactly where A or C is constant
+                local[k, cut - 1, i] = (psi[near] - psi[outer]) + (psi[given] - psi[with_a])
+
+
+@numba.njit(nogil=True, cache=True)
+def _neighbours_in(strict: int, within: int, ties: int) -> int:  # pragma: no cover
+    """Of whose number psi is taken: those nearer and one, those no farther, or whichever is more."""
+    if ties == _CONTINUOUS:
+        return strict + 1
+    return within if ties == _MIXED_TIES else max(within, strict + 1)
 
 
 def _least_step(data: FloatArray) -> float:

@@ -64,7 +64,7 @@ class LocalPermutations:
         some = min(neighbours, len(self._other)) - 1
         if some > 0:
             points = _told_apart(b[self._other])
-            tiles = kd_tiles(points)
+            tiles = kd_tiles(points, threads=threads)
             others = nearest_others(tiles, queries_among(tiles, points, None), some, threads=threads)
             self._near = np.column_stack([self._near, others])
 

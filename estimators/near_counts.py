@@ -102,7 +102,7 @@ def near_counts(
         if len(sets.get((1, i), ())) > 2:  # A alone
             part = np.ascontiguousarray(x[:, sets.pop((1, i))])
             alone = np.array([0, 0, part.shape[1]])
-            found = near_counts(part, alone, radius, kd_tiles(part), samples, threads=threads)
+            found = near_counts(part, alone, radius, kd_tiles(part, threads=threads), samples, threads=threads)
             counts[:, :, 1::2, i] = found[:, :, ::2, 1]
         flat |= sets
     places = tiles.order[queries.place]
@@ -112,7 +112,7 @@ def near_counts(
     if wanted.any():
         first = int(np.argmax(wanted))
         if in_b[first] < min(_BOXES_HELP, x.shape[1]):
-            tiles = kd_tiles(x, np.arange(offsets[1], offsets[first + 1]))
+            tiles = kd_tiles(x, np.arange(offsets[1], offsets[first + 1]), threads=threads)
             queries = queries_among(tiles, x, samples)
         else:
             tiles = tiles.looking_at(offsets[1], offsets[first + 1])

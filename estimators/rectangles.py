@@ -21,6 +21,7 @@ from estimators.threads import for_ranges
 __all__ = ["count_near"]
 
 _QUERIES = 2048  # per task
+_BESIDE = 16  # points at the radius that are looked at one by one
 _STEPS = 8  # values looked at one by one before bisecting
 
 
@@ -81,13 +82,12 @@ def count_near(
 
     for_ranges(find, len(queries), chunk=_QUERIES, threads=threads)
     pairs = [tuple(columns) for columns in sets if len(columns) == 2]
-    matrices: dict[tuple[int, ...], tuple[IntArray, IntArray]] = {}
+    matrices: dict[tuple[int, ...], tuple[IntArray, IntArray, IntArray, IntArray]] = {}
 
     def build(start: int, stop: int) -> None:
         for pair in pairs[start:stop]:
-            rank = np.empty(n, dtype=np.int64)
-            rank[order[pair[1]]] = np.arange(n)
-            matrices[pair] = _wavelet_matrix(rank[order[pair[0]]])
+            rank = _inverse(order[pair[1]])[order[pair[0]]]
+            matrices[pair] = (*_wavelet_matrix(rank), rank, _inverse(rank))
 
     for_ranges(build, len(pairs), chunk=1, threads=threads)
     counts = [np.empty((2, *radius.shape), dtype=np.int64) for _ in sets]
@@ -305,10 +305,27 @@ def _between(
     return count
 
 
+def _inverse(permutation: IntArray) -> IntArray:
+    inverse = np.empty_like(permutation)
+    inverse[permutation] = np.arange(len(permutation))
+    return inverse
+
+
+@numba.njit(nogil=True, cache=True)
+def _among(of: IntArray, first: int, last: int, low: int, high: int) -> int:  # pragma: no cover
+    """How many of the entries first..last lie from low to below high, one by one."""
+    count = 0
+    for i in range(first, last):
+        count += low <= of[i] < high
+    return count
+
+
 @numba.njit(nogil=True, cache=True)
 def _count_rectangles(
     table: IntArray,
     zeros: IntArray,
+    rank: IntArray,
+    place: IntArray,
     across: IntArray,
     up: IntArray,
     start: int,
@@ -320,7 +337,12 @@ def _count_rectangles(
             first, last, low, high = across[i, k, 0], across[i, k, 1], up[i, k, 0], up[i, k, 1]
             count = _between(table, zeros, first, last, low, high)
             counts[1, i, k] = count - 1
+            # the points at the radius are few, mostly one
             first_s, last_s, low_s, high_s = across[i, k, 2], across[i, k, 3], up[i, k, 2], up[i, k, 3]
-            if first_s != first or last_s != last or low_s != low or high_s != high:
+            beside = first_s - first + last - last_s + low_s - low + high - high_s
+            if beside > _BESIDE:
                 count = _between(table, zeros, first_s, last_s, low_s, high_s)
+            elif beside > 0:
+                count -= _among(rank, first, first_s, low, high) + _among(rank, last_s, last, low, high)
+                count -= _among(place, low, low_s, first_s, last_s) + _among(place, high_s, high, first_s, last_s)
             counts[0, i, k] = max(count - 1, 0)  # nothing is nearer than 0
