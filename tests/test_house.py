@@ -21,10 +21,11 @@ import estimators
 FLOW = [
     "checks",
     "output",
-    "samples",
-    "data",
     "regions",
     "noise",
+    "exact",
+    "samples",
+    "data",
     "methods",
     "estimate",
     "markov_length",

@@ -26,6 +26,17 @@ def _digits() -> Raw:
     return Raw(images / 16.0, len(images), "embedded", notes=notes)
 
 
+def _exact(name: str) -> Raw:
+    """Samples of a model with known CMI; the seed is the sample's own, not the scan's."""
+    from cmi.exact.by_name import model_of
+
+    model, n, seed = model_of(name)
+    notes: tuple[str, ...] = (f"samples of {model!r}, whose CMI is known: see cmi.exact",)
+    if model.noise != "interpolation":
+        notes = (*notes, f"its CMI is known for --noise {model.noise}")
+    return Raw(model.sample(n, seed), n, "exact", 0 if len(model.shape) == 3 else None, notes=notes)
+
+
 EMBEDDED: dict[str, Callable[[], Raw]] = {"digits": _digits}
 
 
@@ -37,7 +48,8 @@ def open_dataset(
     Parameters
     ----------
     path_or_name : str or path
-        The embedded ``"digits"``; or a file: .npy, .npz, .h5/.hdf5, .zarr, .pt/.pth, IDX (as MNIST names its
+        The embedded ``"digits"``; samples of an exact model as ``"exact:chain?L=33&a=0.9&n=10000"`` (`cmi.exact`);
+        or a file: .npy, .npz, .h5/.hdf5, .zarr, .pt/.pth, IDX (as MNIST names its
         files, plain or .gz), .csv, .parquet; or a folder of images of one size.
     key : str, optional
         Which array of a .npz, .h5, .zarr or .pt file; for tables the columns, as in ``"a,b,c"``.
@@ -76,6 +88,10 @@ def open_dataset(
             raw = replace(
                 raw, notes=(*raw.notes, f"this is the embedded set: write ./{name} for the file of that name")
             )
+    elif name.startswith("exact:"):
+        if key is not None:
+            raise ValueError(f"an exact model takes no key, got {key!r}")
+        raw = _exact(name)
     else:
         path = Path(name).expanduser()
         if not path.exists():

@@ -1,0 +1,336 @@
+"""Exact models against independent routes: enumeration, quadrature, other forms, and samples of themselves."""
+
+from __future__ import annotations
+
+import re
+from itertools import product
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.integrate import quad
+
+from cmi import open_dataset, phase_scan
+from cmi.exact import (
+    Cat,
+    ClosedLoops,
+    ExactModel,
+    GaussianChain,
+    GaussianField,
+    HiddenMarkovChain,
+    RepetitionCode,
+)
+from cmi.exact.closed_loops import Region, log_probability
+from cmi.exact.two_states import unknown_sign, unknown_sign_flipped
+
+FloatArray = NDArray[np.float64]
+
+
+def entropy(probability: FloatArray) -> float:
+    positive = probability[probability > 0.0]
+    return float(-(positive * np.log(positive)).sum())
+
+
+def marginal(codes: NDArray[np.int64], kept: list[int], probability: FloatArray) -> FloatArray:
+    """Distribution of some bits of integers that hold them."""
+    word = np.zeros_like(codes)
+    for place, bit in enumerate(kept):
+        word |= ((codes >> bit) & 1) << place
+    return np.asarray(np.bincount(word, weights=probability, minlength=1 << len(kept)), dtype=np.float64)
+
+
+# Closed loops on 3 x 4 vertices: 17 edges, of which all 2^17 sets are looked at.
+
+ROWS, COLUMNS = 3, 4
+EDGES = [(0, i, j) for i in range(ROWS) for j in range(COLUMNS - 1)] + [
+    (1, i, j) for i in range(ROWS - 1) for j in range(COLUMNS)
+]
+
+
+def ends(edge: tuple[int, int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
+    kind, i, j = edge
+    return (i, j), (i, j + 1) if kind == 0 else (i + 1, j)
+
+
+def region(edges: list[int], hole: list[tuple[int, int]] | None = None) -> Region:
+    """A region by the numbers of its edges."""
+    masks = np.zeros((2, ROWS, COLUMNS), dtype=np.bool_)
+    for number in edges:
+        masks[EDGES[number]] = True
+    rim = None
+    if hole is not None:
+        rim = np.zeros((ROWS, COLUMNS), dtype=np.bool_)
+        for vertex in hole:
+            rim[vertex] = True
+    return Region.of(masks[0], masks[1], rim)
+
+
+def loops_by_enumeration(p: float) -> tuple[NDArray[np.int64], FloatArray]:
+    """All sets of edges as integers, and how likely each is after the flips."""
+    codes = np.arange(1 << len(EDGES))
+    faces = []
+    for i, j in product(range(ROWS - 1), range(COLUMNS - 1)):
+        around = [(0, i, j), (0, i + 1, j), (1, i, j), (1, i, j + 1)]
+        faces.append(sum(1 << EDGES.index(edge) for edge in around))
+    cycles = [0]
+    for face in faces:
+        cycles += [cycle ^ face for cycle in cycles]
+    weight = np.array([bin(code).count("1") for code in codes])
+    flips = p**weight * (1.0 - p) ** (len(EDGES) - weight)
+    probability = np.zeros(len(codes))
+    for cycle in cycles:
+        probability += flips[codes ^ cycle]
+    return codes, probability / len(cycles)
+
+
+def syndrome_entropy(part: Region, codes: NDArray[np.int64], p: float) -> float:
+    """H(s) by the transfer matrix, over all flips."""
+    flips = np.zeros((len(codes), 2, ROWS, COLUMNS), dtype=np.uint8)
+    for number, edge in enumerate(EDGES):
+        flips[(slice(None), *edge)] = (codes >> number) & 1
+    weight = flips.sum(axis=(1, 2, 3))
+    likely = p**weight * (1.0 - p) ** (len(EDGES) - weight)
+    return float(-(likely * log_probability(part, flips[:, 0], flips[:, 1], p)).sum())
+
+
+MIDDLE = EDGES.index((0, 1, 1))  # between the two inner vertices
+AROUND = [n for n, edge in enumerate(EDGES) if n != MIDDLE and {(1, 1), (1, 2)} & set(ends(edge))]
+OUTSIDE = [n for n in range(len(EDGES)) if n != MIDDLE and n not in AROUND]
+HOLE = [(1, 1), (1, 2)]
+
+
+@pytest.mark.parametrize("p", [0.03, 0.11, 0.3, 0.5])
+def test_entropies_of_loops_are_those_of_syndromes(p: float) -> None:
+    """H(Y_R) = H(s_R) + (|R| - rank_R) ln 2: with a hole, without, in one piece, of everything."""
+    codes, probability = loops_by_enumeration(p)
+    assert probability.sum() == pytest.approx(1.0)
+    for edges, hole, rank in (
+        ([MIDDLE, *AROUND], None, 2),
+        (AROUND, HOLE, 1),
+        ([*AROUND, *OUTSIDE], HOLE, 10),
+        (list(range(len(EDGES))), None, 11),
+        ([n for n, edge in enumerate(EDGES) if max(v[1] for v in ends(edge)) <= 2], None, 6),
+        (OUTSIDE, [*HOLE, (0, 1), (0, 2), (1, 0), (1, 3), (2, 1), (2, 2)], 4),
+    ):
+        direct = entropy(marginal(codes, edges, probability))
+        through = syndrome_entropy(region(edges, hole), codes, p) + (len(edges) - rank) * np.log(2.0)
+        assert through == pytest.approx(direct, abs=1e-9), (edges, hole)
+
+
+@pytest.mark.parametrize("p", [0.02, 0.11, 0.4])
+def test_the_cmi_of_loops_is_that_of_the_enumeration(p: float) -> None:
+    """A the middle edge, B those that touch it, C the rest."""
+    codes, probability = loops_by_enumeration(p)
+    parts = {"AB": [MIDDLE, *AROUND], "BC": [*AROUND, *OUTSIDE], "B": AROUND, "ABC": list(range(len(EDGES)))}
+    h = {name: entropy(marginal(codes, edges, probability)) for name, edges in parts.items()}
+    direct = h["AB"] + h["BC"] - h["B"] - h["ABC"]
+    s = {
+        name: syndrome_entropy(region(edges, HOLE if "A" not in name else None), codes, p)
+        for name, edges in parts.items()
+    }
+    assert s["AB"] + s["BC"] - s["B"] - s["ABC"] == pytest.approx(direct, abs=1e-9)
+    assert direct > 1e-6
+
+
+def test_loops_are_closed_and_seen_by_their_partition() -> None:
+    model = ClosedLoops(L=8, side=1)
+    x = model.sample(50, 0).astype(np.int64)
+    degree = x[:, 0] + x[:, 1]
+    degree[:, :, 1:] += x[:, 0, :, :-1]
+    degree[:, 1:] += x[:, 1, :-1]
+    assert (degree % 2 == 0).all()
+    assert not x[:, 0, :, -1].any()
+    assert not x[:, 1, -1].any()
+    assert x.mean() == pytest.approx(0.5 * 2 * 8 * 7 / 128, abs=0.02)
+    regions = model.partition()
+    assert len(regions.A) == 4
+    assert regions.widths == (1, 2)
+    assert sum(regions.sizes) == 2 * 8 * 7
+
+
+def test_loops_know_nothing_at_the_ends() -> None:
+    """Without flips loops outside tell nothing beyond the buffer; nor with all flipped at random."""
+    model = ClosedLoops(L=6, samples=2000)
+    assert model.cmi(0.0, 1).value == 0.0
+    assert abs(model.cmi(1e-4, 1).value) < 1e-3
+    np.testing.assert_allclose(model.local(1.0, 1), 0.0, atol=1e-9)
+    assert model.cmi(0.16, 1).value > 5.0 * model.cmi(0.16, 1).stderr
+
+
+def test_the_flips_of_levels_go_along() -> None:
+    """The same random numbers at every level: a difference of near levels is known far better than either."""
+    model = ClosedLoops(L=6, samples=400)
+    one, other = model.local(0.2, 1), model.local(0.202, 1)
+    assert (one - other).std() < 0.4 * one.std()
+    np.testing.assert_array_equal(one, ClosedLoops(L=6, samples=400).local(0.2, 1))
+
+
+# Two states
+
+
+@pytest.mark.parametrize("snr", [1e-6, 0.01, 0.3, 1.0, 9.0, 40.0, 300.0])
+def test_an_unknown_sign_by_quadrature(snr: float) -> None:
+    """Ln 2 - D = s - E ln cosh(s + sqrt(s) z), written as E ln(1 + exp(-2 (s + sqrt(s) z))) = D."""
+    middle = -np.sqrt(snr)
+
+    def integrand(z: float) -> float:
+        return float(
+            np.logaddexp(0.0, -2.0 * (snr + np.sqrt(snr) * z)) * np.exp(-0.5 * z * z) / np.sqrt(2.0 * np.pi)
+        )
+
+    expected = quad(integrand, -40.0, 40.0, points=[middle - 1.0, middle, middle + 1.0], limit=500, epsabs=0.0)[0]
+    assert unknown_sign(snr) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("p", [0.01, 0.2, 0.5])
+def test_flipped_copies_by_enumeration(p: float) -> None:
+    for k in (0, 1, 5, 8):
+        looks = np.array(list(product((0, 1), repeat=k))).reshape(2**k, k)
+        given_zero = p ** looks.sum(axis=1) * (1.0 - p) ** (k - looks.sum(axis=1))
+        given_one = given_zero[::-1]
+        unknown = (
+            0.5 * (entropy(given_zero) + entropy(given_one)) + np.log(2.0) - entropy(0.5 * (given_zero + given_one))
+        )
+        assert unknown_sign_flipped(k, p) == pytest.approx(unknown, abs=1e-12)
+
+
+def test_the_cat_on_the_square_decays_faster_than_any_exponential() -> None:
+    """As exp(-s (2r+1)^2 / 2), but for a power: each step in r adds to the rate."""
+    cat = Cat(L=21, dims=2)
+    level = float(cat.schedule().time(0.5))
+    logs = np.log([cat.cmi(level, r).value for r in range(1, 6)])
+    inner = (2 * np.arange(1, 6) + 1) ** 2 - 1  # sites of B
+    powers = -0.5 * np.log(inner)
+    np.testing.assert_allclose(np.diff(logs - powers), -0.25 * np.diff(inner), rtol=0.05)
+    assert cat.critical_level is None
+
+
+# All models
+
+
+def by_direct_entropies(model: GaussianChain | GaussianField, level: float, r: int) -> float:
+    regions = model.partition([r])
+    noisy = model.covariance + np.eye(len(model.covariance)) / float(model.schedule().snr(level))
+
+    def log_det(*parts: NDArray[np.int64]) -> float:
+        columns = np.concatenate(parts)
+        return float(np.linalg.slogdet(noisy[np.ix_(columns, columns)])[1])
+
+    a, b, c = regions.A, regions.B(r), regions.C(r)
+    return 0.5 * (log_det(a, b) + log_det(b, c) - log_det(b) - log_det(a, b, c))
+
+
+@pytest.mark.parametrize("model", [GaussianChain(L=13), GaussianChain(L=9, a=0.5), GaussianField(L=7)])
+def test_gaussian_models_by_determinants(model: GaussianChain | GaussianField) -> None:
+    for level in (0.05, 0.3, 0.6, 0.95):
+        for r in (1, 2):
+            assert model.cmi(level, r).value == pytest.approx(by_direct_entropies(model, level, r), abs=1e-11)
+
+
+def test_published_lengths_of_the_chain() -> None:
+    """For a = 0.9 and noise of variance 0.1, 1, 10, 100: 0.370, 1.070, 2.79, 4.35."""
+    chain = GaussianChain(a=0.9)
+    lengths = [chain.markov_length(float(chain.schedule().time(1.0 / v))) for v in (0.1, 1.0, 10.0, 100.0)]
+    np.testing.assert_allclose(lengths, [0.370, 1.070, 2.79, 4.35], rtol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("model", "levels", "r", "tolerance"),
+    [
+        (GaussianChain(L=161), (0.3, 0.5, 0.7), 10, 1e-5),
+        (GaussianField(L=25, kappa=0.5), (0.4, 0.5), 3, 0.15),
+        (Cat(L=81, dims=1), (0.5, 0.6), 12, 0.1),
+        (RepetitionCode(L=201), (0.2, 0.4), 30, 0.05),
+        (HiddenMarkovChain(L=17), (0.1, 0.3, 0.6), 4, 0.05),
+    ],
+)
+def test_the_decay_is_that_of_the_markov_length(
+    model: ExactModel, levels: tuple[float, ...], r: int, tolerance: float
+) -> None:
+    for level in levels:
+        slope = 1.0 / np.log(model.cmi(level, r).value / model.cmi(level, r + 1).value)
+        assert slope == pytest.approx(model.markov_length(level), rel=tolerance)
+
+
+def test_a_hidden_chain_by_enumeration_and_by_sampling() -> None:
+    """The exact route against sums over all strings written out, and sampled strings against the exact route."""
+    chain = HiddenMarkovChain(L=5, flip=0.15)
+    states = np.array(list(product((0, 1), repeat=5)))
+    hidden = 0.5 * np.prod(np.where(states[:, 1:] != states[:, :-1], 0.15, 0.85), axis=1)
+    apart = (states[:, None, :] != states[None, :, :]).sum(axis=2)
+    seen = hidden @ (0.1**apart * 0.9 ** (5 - apart))
+    codes = states @ (1 << np.arange(5))
+    h = [entropy(marginal(codes, kept, seen)) for kept in ([1, 2, 3], [0, 1, 3, 4], [1, 3], [0, 1, 2, 3, 4])]
+    assert chain.cmi(0.2, 1).value == pytest.approx(h[0] + h[1] - h[2] - h[3], abs=1e-12)
+    longer, exact = HiddenMarkovChain(L=19), HiddenMarkovChain(L=17)
+    for r in (1, 2):
+        sampled = longer.cmi(0.3, r)
+        assert 0.0 < sampled.stderr < 2e-3
+        assert abs(sampled.value - exact.cmi(0.3, r).value) < 4.0 * sampled.stderr + 1e-4
+
+
+@pytest.mark.parametrize(
+    ("model", "method", "levels", "widths"),
+    [
+        (GaussianChain(L=9), "gaussian", [0.1, 0.3, 0.6, 0.9], [1, 2, 3]),
+        (GaussianField(L=7), "gaussian", [0.2, 0.5, 0.8], [1, 2]),
+        (GaussianChain(L=5), "ksg", [0.5, 0.7], [1]),
+        (RepetitionCode(L=7), "discrete", [0.1, 0.3, 0.7], [1, 2]),
+        (HiddenMarkovChain(L=7), "discrete", [0.1, 0.3, 0.7], [1, 2]),
+        (Cat(L=5, dims=1), "ksg", [0.5, 0.7], [1]),
+    ],
+)
+def test_what_is_measured_on_samples(
+    model: ExactModel, method: str, levels: list[float], widths: list[int]
+) -> None:
+    """Within three standard errors of the exact value in every cell (and 0.01 nats, of ksg, for its bias)."""
+    scan = phase_scan(model.sample(4000, 1), levels=levels, widths=widths, method=method, noise=model.noise, seed=2)
+    for t in levels:
+        for r in widths:
+            cell = scan.dataset.sel(t=t, r=r)
+            exact = model.cmi(t, r)
+            slack = 3.0 * float(cell.stderr) + (0.01 if method == "ksg" else 0.0)
+            assert abs(float(cell.cmi) - exact.value) < slack, (t, r)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        lambda: GaussianChain(L=2),
+        lambda: GaussianChain(a=1.0),
+        lambda: GaussianField(kappa=0.0),
+        lambda: Cat(dims=3),
+        lambda: HiddenMarkovChain(flip=0.5),
+        lambda: ClosedLoops(L=7, side=1),
+        lambda: ClosedLoops(L=18, side=1),
+        lambda: ClosedLoops(L=6).cmi(0.2, 2),
+        lambda: ClosedLoops(L=6).cmi(1.2, 1),
+        lambda: GaussianChain().cmi(-0.1, 1),
+        lambda: RepetitionCode().cmi(1.1, 1),
+        lambda: unknown_sign(-1.0),
+        lambda: unknown_sign_flipped(3, 0.7),
+    ],
+)
+def test_bad_parameters(bad: object) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - each says its own
+        bad()  # type: ignore[operator]
+
+
+def test_models_by_name() -> None:
+    data = open_dataset("exact:chain?L=9&a=0.8&n=50&seed=3")
+    assert data.shape == (9,)
+    assert len(data) == 50
+    np.testing.assert_array_equal(data.samples, GaussianChain(L=9, a=0.8).sample(50, 3))
+    assert len(open_dataset("exact:loops?L=6&n=20", limit=7)) == 7
+    assert open_dataset("exact:loops?L=6&n=20").channel_axis == 0
+    assert any("--noise flip" in note for note in open_dataset("exact:repetition?n=10").notes)
+    for name, message in (
+        ("exact:ising", "no exact model 'ising': choose from chain, field"),
+        ("exact:chain?b=3", "has no parameter 'b': it takes L, a, n, seed"),
+        ("exact:chain?L=9.5", "L of the exact model 'chain' must be a number, got '9.5'"),
+        ("exact:chain?L=", "must be a number, got ''"),
+        ("exact:chain?n=0", "n must be at least 1"),
+        ("exact:chain?a=2", "a chain lies between 0 and 1"),
+    ):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            open_dataset(name)
