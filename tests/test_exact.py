@@ -237,7 +237,7 @@ def test_published_lengths_of_the_chain() -> None:
 @pytest.mark.parametrize(
     ("model", "levels", "r", "tolerance"),
     [
-        (GaussianChain(L=161), (0.3, 0.5, 0.7), 10, 1e-5),
+        (GaussianChain(L=161), (0.5, 0.6, 0.7), 20, 1e-3),
         (GaussianField(L=25, kappa=0.5), (0.4, 0.5), 3, 0.15),
         (Cat(L=81, dims=1), (0.5, 0.6), 12, 0.1),
         (RepetitionCode(L=201), (0.2, 0.4), 30, 0.05),
