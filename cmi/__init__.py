@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cmi.data import SampleSet, open_dataset
     from cmi.estimate import CMIEstimate, CMIProfile, cmi_profile, estimate_cmi
+    from cmi.fidelity import diffusion_bound, i_mmse_cmi, mmse_gap_bound, recovery_bound, sequence_bound
     from cmi.markov_length import MarkovLength, fit_markov_length
     from cmi.noise import Noise, noise_schedule
     from cmi.regions import Partition
@@ -30,12 +31,17 @@ __all__ = [
     "ScanInterrupted",
     "Transition",
     "cmi_profile",
+    "diffusion_bound",
     "estimate_cmi",
     "fit_markov_length",
+    "i_mmse_cmi",
     "locate_transition",
+    "mmse_gap_bound",
     "noise_schedule",
     "open_dataset",
     "phase_scan",
+    "recovery_bound",
+    "sequence_bound",
 ]
 
 _HOME = {
@@ -50,12 +56,17 @@ _HOME = {
     "ScanInterrupted": "scan",
     "Transition": "transition",
     "cmi_profile": "estimate",
+    "diffusion_bound": "fidelity",
     "estimate_cmi": "estimate",
     "fit_markov_length": "markov_length",
+    "i_mmse_cmi": "fidelity",
     "locate_transition": "transition",
+    "mmse_gap_bound": "fidelity",
     "noise_schedule": "noise",
     "open_dataset": "data",
     "phase_scan": "scan",
+    "recovery_bound": "fidelity",
+    "sequence_bound": "fidelity",
 }
 
 

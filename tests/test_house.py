@@ -23,6 +23,8 @@ FLOW = [
     "output",
     "regions",
     "noise",
+    "fidelity",
+    "testing",
     "exact",
     "samples",
     "data",
@@ -175,3 +177,16 @@ def test_versions_agree() -> None:
 def test_pictures_of_the_readme_exist() -> None:
     for picture in re.findall(r"!\[[^]]*\]\(([^)]+)\)", README):
         assert (ROOT / picture).is_file(), picture
+
+
+def test_every_package_is_installed() -> None:
+    """A folder with modules is named in pyproject.toml: a checkout works without, a wheel does not."""
+    import tomllib
+
+    named = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    found = {
+        ".".join(path.parent.relative_to(ROOT).parts)
+        for top in ("cmi", "estimators")
+        for path in (ROOT / top).rglob("__init__.py")
+    }
+    assert set(named) == found
