@@ -174,7 +174,7 @@ def diffusion_bound(
     --------
     >>> snr = np.geomspace(0.01, 10.0, 30)
     >>> bound = diffusion_bound(snr, 1.1 / (1.0 + snr), 1.0 / (1.0 + snr))
-    >>> abs(bound.kl - 0.05 * np.log(11.0 / 1.01)) < 1e-3
+    >>> bool(abs(bound.kl - 0.05 * np.log(11.0 / 1.01)) < 1e-3)
     True
     """
     gap = np.asarray(mmse_local, dtype=np.float64) - np.asarray(mmse_global, dtype=np.float64)
@@ -235,8 +235,8 @@ def i_mmse_cmi(
     --------
     A standard normal that C shows as it is, and B not at all: mmse(X_A | Y_A) = 1 / (1 + g), and 0 with C.
 
-    >>> round(i_mmse_cmi(3.0, lambda g: 1.0 / (1.0 + g), lambda g: 0.0).value, 10) == round(0.5 * np.log(4.0), 10)
-    True
+    >>> round(i_mmse_cmi(3.0, lambda g: 1.0 / (1.0 + g), lambda g: 0.0).value, 10)  # log(4) / 2
+    0.6931471806
     """
     if callable(local) and callable(wide):
         top = float(snr)  # type: ignore[arg-type]
