@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 IntArray = NDArray[np.int64]
 _WHOLE = 2**53  # up to here floating point holds every integer
+_ROWS = 4096  # of the samples at a time
 Region = ArrayLike | str | Sequence[str] | None
 
 __all__ = ["Region", "Samples", "as_array", "column_warnings", "numeric"]
@@ -176,7 +177,7 @@ def column_warnings(samples: Samples, regions: dict[str, IntArray]) -> list[str]
             warnings.append(
                 f"{len(blank)} of {len(indices)} columns of {name} are constant and tell nothing: {where}"
             )
-    copies = _copied_rows(values[:, everything])
+    copies = _copied_rows(values, everything)
     if copies:
         warnings.append(
             f"{copies} of {len(values)} samples are exact copies of others; errors, neighbours and folds take them "
@@ -191,18 +192,31 @@ def column_warnings(samples: Samples, regions: dict[str, IntArray]) -> list[str]
     return warnings
 
 
-def _copied_rows(values: NDArray[np.floating]) -> int:
+def _copied_rows(values: NDArray[np.floating], columns: IntArray) -> int:
     """How many rows repeat another one, if that is no coincidence: in some column only such rows share a value."""
+    weights = np.linspace(1.0, 2.0, len(columns))
     with np.errstate(over="ignore", invalid="ignore"):
-        sums = np.nan_to_num(values @ np.linspace(1.0, 2.0, values.shape[1], dtype=values.dtype))
+        # A few rows at a time: a copy of all would take as much memory as the samples. And row by row: BLAS adds up
+        # equal rows in different orders.
+        parts = [
+            (values[i : i + _ROWS, columns].astype(np.float64) * weights).sum(axis=1)
+            for i in range(0, len(values), _ROWS)
+        ]
+        sums = np.nan_to_num(np.concatenate(parts))
     order = np.argsort(sums, kind="stable")
-    if (np.diff(sums[order]) > 0.0).all():
+    equal = np.diff(sums[order]) == 0.0
+    alike = order[np.concatenate([equal, [False]]) | np.concatenate([[False], equal])]
+    if len(alike) == 0:
         return 0
-    rows = np.ascontiguousarray(values + 0.0)  # -0 is 0
-    distinct = len(np.unique(rows.view(f"V{rows.itemsize * rows.shape[1]}")))
-    if distinct == len(values) or not any(len(np.unique(column)) == distinct for column in values.T):
+    rows = np.ascontiguousarray(values[np.ix_(alike, columns)] + 0.0)  # -0 is 0
+    copies = len(rows) - len(np.unique(rows.view(f"V{rows.itemsize * rows.shape[1]}")))
+    if copies == 0:
         return 0
-    return len(values) - distinct
+    for column in columns:
+        few = values[: copies + 100, column]  # mostly enough to see that others share a value, too
+        if len(np.unique(few)) >= len(few) - copies and len(np.unique(values[:, column])) == len(values) - copies:
+            return copies
+    return 0
 
 
 def _duplicates(values: NDArray[np.floating], columns: IntArray) -> list[tuple[int, int]]:
