@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 IntArray = NDArray[np.int64]
 _WHOLE = 2**53  # up to here floating point holds every integer
 _ROWS = 4096  # of the samples at a time
+_DISTINCT = 0.05  # of the samples: with fewer kinds of them, data have few states and are no copies
 Region = ArrayLike | str | Sequence[str] | None
 
 __all__ = ["Region", "Samples", "as_array", "column_warnings", "numeric"]
@@ -210,7 +211,7 @@ def _copied_rows(values: NDArray[np.floating], columns: IntArray) -> int:
         return 0
     rows = np.ascontiguousarray(values[np.ix_(alike, columns)] + 0.0)  # -0 is 0
     copies = len(rows) - len(np.unique(rows.view(f"V{rows.itemsize * rows.shape[1]}")))
-    if copies == 0:
+    if copies == 0 or len(values) - copies < _DISTINCT * len(values):
         return 0
     for column in columns:
         few = values[: copies + 100, column]  # mostly enough to see that others share a value, too

@@ -62,7 +62,7 @@ def test_samples_that_are_copies_are_named() -> None:
     assert any("50 of 250 samples are exact copies" in note for note in estimate_cmi(twice, 0, 1, 2).warnings)
     twice[:, 1] = np.sign(twice[:, 1])
     assert any("50 of 250" in note for note in estimate_cmi(twice, 0, 1, 2, method="gaussian").warnings)
-    for clean in (x, np.sign(x), np.maximum(x - 1.0, 0.0), np.round(x)):
+    for clean in (x, np.sign(x), np.sign(x[:, [0, 0, 0]]), np.maximum(x - 1.0, 0.0), np.round(x)):
         assert not any("copies" in note for note in estimate_cmi(clean, 0, 1, 2).warnings)
 
 
