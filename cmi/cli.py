@@ -61,7 +61,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace output fil
 def run(
     data: Annotated[str, typer.Argument(help=_DATA_HELP)] = "digits",
     method: Annotated[
-        str, typer.Option(help="Estimator: gaussian, copula or ksg; for t = 0 also discrete.")
+        str, typer.Option(help="Estimator: gaussian, copula or ksg; for t = 0 or flip noise also discrete.")
     ] = "gaussian",
     levels: Annotated[
         str, typer.Option(help="Noise levels t: start:stop:count with both ends included, or a list as 0.1,0.5.")

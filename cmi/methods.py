@@ -62,7 +62,7 @@ class Method:
     tells : str
         One line on what it can and cannot tell, for help texts.
     takes_noise : bool
-        Whether it can be used on samples with noise, which are continuous.
+        Whether it can be used on samples with Gaussian noise, which are continuous.
     """
 
     name: str
@@ -120,7 +120,7 @@ METHODS: dict[str, Method] = {
         Method(
             "discrete",
             discrete_profile,
-            "any dependence between columns of few values, clean only; at least ten samples per joint state",
+            "any dependence between columns of few values, clean or flipped; at least ten samples per joint state",
             takes_noise=False,
         ),
     )

@@ -29,11 +29,14 @@ def _digits() -> Raw:
 def _exact(name: str) -> Raw:
     """Samples of a model with known CMI; the seed is the sample's own, not the scan's."""
     from cmi.exact.by_name import model_of
+    from cmi.exact.closed_loops import ClosedLoops
 
     model, n, seed = model_of(name)
     notes: tuple[str, ...] = (f"samples of {model!r}, whose CMI is known: see cmi.exact",)
     if model.noise != "interpolation":
         notes = (*notes, f"its CMI is known for --noise {model.noise}")
+    if isinstance(model, ClosedLoops):
+        notes = (*notes, "it is known for its own regions of edges (model.partition), which a scan does not use")
     return Raw(model.sample(n, seed), n, "exact", 0 if len(model.shape) == 3 else None, notes=notes)
 
 
