@@ -102,7 +102,7 @@ def standardized(x: NDArray[np.floating]) -> FloatArray:
     >>> standardized(np.array([[1e300, 7.0], [3e300, 7.0]])).tolist()
     [[-1.0, 0.0], [1.0, 0.0]]
     """
-    values = np.array(x, dtype=np.float64)
+    values = np.array(x, dtype=np.float64, order="C")  # sums in one order, whatever the layout
     low, high = values.min(axis=0), values.max(axis=0)
     values -= low / 2.0 + high / 2.0
     largest = np.abs(values).max(axis=0)

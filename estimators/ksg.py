@@ -177,6 +177,8 @@ def ksg_profile(
     The Econometrics Journal 21, C1 (2018).
     """
     check_layout(x, sizes)
+    if x.dtype != np.float32:  # kernels know the machine's own float32 and float64
+        x = np.asarray(x, dtype=np.float64)
     if ties not in get_args(Ties):
         raise ValueError(f'ties must be "auto", "continuous" or "mixed", got {ties!r}')
     if threads is not None:
