@@ -24,9 +24,9 @@ reads where there is nothing on `local_permutation`s.  Regions of many columns a
 
 Samples that are each other's neighbours share distances, so the summands are correlated and their mean varies
 more than a mean of independent ones.  The standard error allows for it by a factor of k and k / n, measured on
-Gaussian data of 100 to 4,000 samples (`benchmarks/standard_errors.py`): for k = 5 right within 25 %, and within
-15 % from 300 samples on, but 15 to 30 % too small where the estimate misses a third of the CMI and more, a bias
-many times as large.
+Gaussian data of 100 to 4,000 samples (`benchmarks/standard_errors.py`): for k = 5 right within 22 %, from 300
+samples on between 9 % too small and 16 % too large, but 11 to 26 % too small where the estimate misses a third
+of the CMI and more, a bias many times as large.
 """
 
 from __future__ import annotations
