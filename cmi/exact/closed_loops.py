@@ -20,10 +20,11 @@ too many.) Left is
 
     I(A:C|B) = < -ln P_AB(s) - ln P_BC(s) + ln P_B(s) + ln P_ABC(s) >,
 
-a mean over flips E that four regions see.  P_R(s) = (1-p)^|R| sum (p/(1-p))^|E'| over the E' with these
-syndromes is the partition function of the random-bond Ising model on the Nishimori line, exact by transfer
-matrix: vertices are added in rows, the state is the row of vertical edges below, the horizontal edge to the
-right and, with a hole, the parity of its check.
+a mean over flips E that four regions see. P_R(s) = (1-p)^|R| sum (p/(1-p))^|E'| over the E' with these
+syndromes is the partition function of the random-bond Ising model on the Nishimori line. E itself is one of
+them, and the others differ from it by even subgraphs of R in which all vertices that are not checked are one, and
+those around a hole another: a planar graph, so that `log_even_subgraphs` sums them in O(L^4), with weights
+p / (1-p) on edges that E leaves alone and (1-p) / p on those it flips.
 """
 
 from __future__ import annotations
@@ -34,84 +35,38 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from cmi.checks import whole_number
+from cmi.exact.even_subgraphs import log_even_subgraphs
 from cmi.exact.model import Exact, ExactModel
 from cmi.regions import Partition
 
 FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
 Bits = NDArray[np.uint8]
+Hole = tuple[int, int, int, int]
 
-__all__ = ["CRITICAL_FLIP", "ClosedLoops", "Region", "log_probability"]
+__all__ = ["CRITICAL_FLIP", "ClosedLoops", "log_probability"]
 
 CRITICAL_FLIP = 0.10919  # +- 0.00007, Hasenbusch, Toldin, Pelissetto and Vicari 2008
-_FREE, _CHECKED, _HOLE = 0, 1, 2  # what is known of a vertex: nothing, its parity, that it belongs to the hole
-_WIDEST = 16
+_WIDEST = 101
+_CHUNK = 128  # flips that are drawn and looked at together
 
 
-@dataclass(frozen=True, eq=False)
-class Region:
-    """Edges of an L x L lattice of vertices, and the checks that they see.
-
-    Parameters
-    ----------
-    right, down : (L, L) bool arrays
-        Whether the edge from vertex (i, j) to (i, j + 1), and to (i + 1, j), belongs to it.
-    vertex : (L, L) uint8 array
-        0: some of its edges lie outside; 1: all lie inside, its parity is seen; 2: it lies at the hole.
-    """
-
-    right: BoolArray
-    down: BoolArray
-    vertex: Bits
-
-    @classmethod
-    def of(cls, right: BoolArray, down: BoolArray, hole: BoolArray | None = None) -> Region:
-        """Make a region of its edges; `hole` are the vertices on the rim of a hole, or inside it.
-
-        The rim's edges of the region have even degree together. Vertices without edges see nothing.
-        """
-        lattice_right, lattice_down = np.ones_like(right), np.ones_like(down)
-        lattice_right[:, -1] = lattice_down[-1] = False
-        inside, all_of = _degree(right, down), _degree(lattice_right, lattice_down)
-        vertex = np.where((inside == all_of) & (inside > 0), _CHECKED, _FREE).astype(np.uint8)
-        if hole is not None:
-            vertex[hole] = _HOLE
-        return cls(right, down, vertex)
-
-    @property
-    def edges(self) -> int:
-        """How many edges it has."""
-        return int(self.right.sum() + self.down.sum())
-
-    @property
-    def has_hole(self) -> bool:
-        """Whether it has the check of a hole."""
-        return bool((self.vertex == _HOLE).any())
-
-
-def _degree(right: Bits | BoolArray, down: Bits | BoolArray) -> NDArray[np.int64]:
-    """Edges at every vertex; of flips in place of edges, their number."""
-    degree = right.astype(np.int64) + down.astype(np.int64)
-    degree[:, 1:] += right[:, :-1].astype(np.int64)
-    degree[1:] += down[:-1].astype(np.int64)
-    return degree
-
-
-def log_probability(region: Region, right: Bits, down: Bits, p: float) -> FloatArray:
-    """Return ln P(s) of the syndromes of some flips, exact by transfer matrix.
+def log_probability(right: Bits, down: Bits, p: float, low: int, high: int, hole: Hole | None = None) -> FloatArray:
+    """Return ln P(s) of the syndromes that flips cause on the vertices from `low` to `high` in rows and columns.
 
     Parameters
     ----------
-    region : Region
     right, down : (n, L, L) uint8 arrays
-        Flips of the edges, 0 or 1; those outside the region are not looked at.
+        Flips of the edges from (i, j) to (i, j + 1), and to (i + 1, j), 0 or 1. The last ones do not exist.
     p : float
         Probability of a flip, in (0, 1/2].
+    low, high : int
+        First and last row and column of the vertices that are checked.
+    hole : (top, bottom, left, right), optional
+        Vertices of which only the parity together is checked, and the edges between them unknown.
 
     Returns
     -------
@@ -119,105 +74,34 @@ def log_probability(region: Region, right: Bits, down: Bits, p: float) -> FloatA
 
     Examples
     --------
-    Two vertices joined by one edge, both seen: the syndrome is the edge.
+    On a square of four edges two sets have no syndrome: none of them, and all.
 
-    >>> edge = np.array([[True, False], [False, False]])
-    >>> region = Region(edge, np.zeros((2, 2), dtype=bool), np.array([[1, 1], [0, 0]], dtype=np.uint8))
-    >>> flips = np.array([[[0, 0], [0, 0]], [[1, 0], [0, 0]]], dtype=np.uint8)
-    >>> np.exp(log_probability(region, flips, np.zeros_like(flips), 0.1)).round(12).tolist()
-    [0.9, 0.1]
+    >>> none = np.zeros((1, 2, 2), dtype=np.uint8)
+    >>> np.exp(log_probability(none, none, 0.1, 0, 1)).round(12).tolist()
+    [0.6562]
     """
     if not 0.0 < p <= 0.5:
         raise ValueError(f"the flip probability lies between 0 and 1/2, got {p}")
-    right, down = right * region.right.astype(np.uint8), down * region.down.astype(np.uint8)
-    parity = np.array([_degree(r, d) for r, d in zip(right, down, strict=True)]) % 2
-    hole = (parity * (region.vertex == _HOLE)).sum(axis=(1, 2)) % 2
-    result = np.empty(len(right))
-    _transfer(
-        region.right,
-        region.down,
-        region.vertex,
-        parity.astype(np.uint8),
-        hole.astype(np.int64),
-        region.has_hole,
-        p / (1.0 - p),
-        result,
+    size, checked = right.shape[1], slice(low, high + 1)
+    edges_right, edges_down = np.zeros((size, size + 1), dtype=np.bool_), np.zeros((size + 1, size), dtype=np.bool_)
+    edges_right[checked, max(low, 1) : min(high + 2, size)] = True
+    edges_down[max(low, 1) : min(high + 2, size), checked] = True
+    if hole is not None:
+        top, bottom, left, end = hole
+        edges_right[top : bottom + 1, left + 1 : end + 1] = False
+        edges_down[top + 1 : bottom + 1, left : end + 1] = False
+    odds = p / (1.0 - p)
+    weights, count = [], np.zeros(len(right))
+    for flips, edges, axis in ((right, edges_right, 2), (down, edges_down, 1)):
+        shifted = np.insert(flips, 0, 0, axis=axis) * edges
+        count += shifted.sum(axis=(1, 2))
+        weights.append(np.where(shifted == 1, 1.0 / odds, odds) * edges)
+    within = None if hole is None else (hole[0] - low, hole[1] - low, hole[2] - low, hole[3] - low)
+    sums = log_even_subgraphs(
+        weights[0][:, checked, low : high + 2], weights[1][:, low : high + 2, checked], within
     )
-    return np.asarray(result + region.edges * np.log1p(-p))
-
-
-@numba.njit(nogil=True, cache=True)
-def _transfer(
-    right: BoolArray,
-    down: BoolArray,
-    vertex: Bits,
-    parity: Bits,
-    hole: NDArray[np.int64],
-    has_hole: bool,
-    weight: float,
-    result: FloatArray,
-) -> None:  # pragma: no cover
-    """Log of the weight of all flips with the syndromes of each sample."""
-    size = right.shape[1]
-    half = 1 << size
-    sides = 2 if has_hole else 1
-    state = np.empty((2, 2, half))  # parity at the hole, edge to the right, edges down
-    for n in range(len(parity)):
-        state[:] = 0.0
-        state[0, 0, 0] = 1.0
-        scale = 0.0
-        for i in range(right.shape[0]):
-            for j in range(size):
-                low = 1 << j
-                r = weight if right[i, j] else 0.0
-                d = weight if down[i, j] else 0.0
-                kind, odd = vertex[i, j], parity[n, i, j]
-                if kind == 2:
-                    _at_hole(state, low, half, r, d)
-                else:
-                    for side in range(sides):
-                        _add_vertex(state[side, 0], state[side, 1], low, half, r, d, kind == 1, odd)
-            top = state[:sides].max()
-            if top > 0.0:
-                state[:sides] /= top
-                scale += np.log(top)
-        result[n] = np.log(state[hole[n], 0, 0]) + scale
-
-
-@numba.njit(nogil=True, cache=True)
-def _add_vertex(
-    left0: FloatArray, left1: FloatArray, low: int, half: int, r: float, d: float, checked: bool, odd: int
-) -> None:  # pragma: no cover
-    """From the edges above and to the left of a vertex to those below and to the right of it."""
-    for start in range(0, half, 2 * low):
-        for a in range(start, start + low):
-            b = a + low
-            even, uneven = left0[a] + left1[b], left0[b] + left1[a]
-            if not checked:
-                even = uneven = even + uneven
-            elif odd:
-                even, uneven = uneven, even
-            left0[a] = even
-            left0[b] = d * uneven
-            left1[a] = r * uneven
-            left1[b] = r * d * even
-
-
-@numba.njit(nogil=True, cache=True)
-def _at_hole(state: FloatArray, low: int, half: int, r: float, d: float) -> None:  # pragma: no cover
-    """A vertex at the rim: any parity, which is added to that of the hole."""
-    for start in range(0, half, 2 * low):
-        for a in range(start, start + low):
-            b = a + low
-            even0, odd0 = state[0, 0, a] + state[0, 1, b], state[0, 0, b] + state[0, 1, a]
-            even1, odd1 = state[1, 0, a] + state[1, 1, b], state[1, 0, b] + state[1, 1, a]
-            same0, same1 = even0 + odd1, even1 + odd0  # what comes in leaves the hole at 0, at 1
-            for side in range(2):
-                same, other = (same0, same1) if side == 0 else (same1, same0)
-                state[side, 0, a] = same
-                state[side, 0, b] = d * other
-                state[side, 1, a] = r * other
-                state[side, 1, b] = r * d * same
+    total = int(edges_right.sum() + edges_down.sum())
+    return np.asarray(sums + count * np.log(odds) + total * np.log1p(-p))
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,7 +116,7 @@ class ClosedLoops(ExactModel):
     Parameters
     ----------
     L : int
-        Vertices along each axis, up to 16; side + 1 + 2 (r + rest), so L - side must be odd.
+        Vertices along each axis, up to 101; side + 1 + 2 (r + rest), so L - side must be odd.
     side : int
         Edges along a side of A.
     samples : int
@@ -261,9 +145,7 @@ class ClosedLoops(ExactModel):
         whole_number(self.samples, "samples", least=2)
         whole_number(self.seed, "seed", least=0)
         if self.L > _WIDEST:
-            raise ValueError(
-                f"the transfer matrix holds 2^(L + 2) numbers: L can be at most {_WIDEST}, got {self.L}"
-            )
+            raise ValueError(f"L can be at most {_WIDEST}, beyond which sums lose digits, got {self.L}")
         if (self.L - self.side) % 2 == 0 or self.L - self.side < 5:
             raise ValueError(
                 f"A of side {self.side} does not lie in the middle of {self.L} vertices with room for B and C: "
@@ -311,18 +193,26 @@ class ClosedLoops(ExactModel):
         p = 0.5 * float(level)
         if p == 0.0:
             return np.zeros(self.samples)
-        ring, rim = self._edge_rings(), self._ring == 0
-        near, far, whole = (ring >= 0) & (ring <= r), ring > 0, ring >= 0
-        jobs = [
-            (-1.0, Region.of(near[0], near[1])),  # AB
-            (-1.0, Region.of(far[0], far[1], rim)),  # BC
-            (1.0, Region.of(near[0] & far[0], near[1] & far[1], rim)),  # B
-            (1.0, Region.of(whole[0], whole[1])),  # ABC
+        first = (self.L - 1 - self.side) // 2
+        last, hole = first + self.side, (first, first + self.side, first, first + self.side)
+        jobs: list[tuple[float, int, int, Hole | None]] = [
+            (-1.0, first - r + 1, last + r - 1, None),  # AB
+            (-1.0, 0, self.L - 1, hole),  # BC
+            (1.0, first - r + 1, last + r - 1, hole),  # B
+            (1.0, 0, self.L - 1, None),  # ABC
         ]
-        flips = (np.random.default_rng(self.seed).random((self.samples, *self.shape)) < p).astype(np.uint8)
-        with ThreadPoolExecutor() as pool:
-            parts = pool.map(lambda job: job[0] * log_probability(job[1], flips[:, 0], flips[:, 1], p), jobs)
+
+        def chunk(start: int) -> FloatArray:
+            rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(start,)))
+            flips = (rng.random((_CHUNK, *self.shape)) < p).astype(np.uint8)[: self.samples - start]
+            parts = [
+                sign * log_probability(flips[:, 0], flips[:, 1], p, low, high, around)
+                for sign, low, high, around in jobs
+            ]
             return np.asarray(sum(parts))
+
+        with ThreadPoolExecutor() as pool:
+            return np.concatenate(list(pool.map(chunk, range(0, self.samples, _CHUNK))))
 
     def markov_length(self, level: float) -> float:
         """Not known in closed form; it diverges at `critical_level` as |t - t_c|^-1.53."""
