@@ -124,11 +124,13 @@ def plot_markov_length(scan: PhaseScan, ax: Axes) -> Axes:
     xi = np.array([m.value for m in lengths])
     error = np.array([m.stderr for m in lengths])
     known = np.isfinite(xi)
-    ax.fill_between(t, xi - 2 * error, xi + 2 * error, where=known, color=_BLUE, alpha=0.2, linewidth=0.0)
+    low, high = np.array([m.interval for m in lengths]).T
+    high = np.where(known & ~np.isfinite(high), 10.0 * scan.reach, high)  # out of the picture
+    ax.fill_between(t, low, high, where=known, color=_BLUE, alpha=0.2, linewidth=0.0)
     ax.errorbar(
         t[known],
         xi[known],
-        2 * error[known],
+        [xi[known] - low[known], high[known] - xi[known]],
         color=_BLUE,
         marker="o",
         markersize=4,
@@ -136,14 +138,19 @@ def plot_markov_length(scan: PhaseScan, ax: Axes) -> Axes:
         elinewidth=1.0,
     )
     computed = scan.dataset.finished.values == 1
-    half = scan.reach / 2.0
+    reach = float(scan.reach)
     top = float(np.nanmax(np.where(known, xi + 2 * error, np.nan))) if known.any() else 1.0
-    if top > 0.4 * half:
-        ax.axhline(half, color=_INK, linewidth=0.8, linestyle=":")
+    if top > 0.4 * reach:
+        ax.axhline(reach, color=_INK, linewidth=0.8, linestyle=":")
         ax.annotate(
-            "half the reach", (t[-1], half), xytext=(2, -9), textcoords="offset points", fontsize=7, ha="right"
+            "reach of the sample",
+            (t[-1], reach),
+            xytext=(2, -9),
+            textcoords="offset points",
+            fontsize=7,
+            ha="right",
         )
-    ax.set_ylim(0.0, 1.15 * max(top, half if top > 0.4 * half else 0.0))
+    ax.set_ylim(0.0, 1.15 * max(top, reach if top > 0.4 * reach else 0.0))
     if computed.any() and not known.any():
         ax.set_yticks([])
         ax.annotate("not resolved at any level", (0.5, 0.5), xycoords="axes fraction", fontsize=8, ha="center")

@@ -166,7 +166,7 @@ class PhaseScan:
 
         Only widths above `floor` count.
         """
-        data, reach = self.dataset, self.reach
+        data, reach, radius = self.dataset, self.reach, int(self.config["radius"])
         floor, error = self.floor
         return tuple(
             fit_markov_length(
@@ -174,6 +174,7 @@ class PhaseScan:
                 data.cmi.values[i],
                 data.covariance.values[i],
                 reach=reach,
+                radius=radius,
                 floor=floor[i],
                 floor_stderr=error[i],
             )

@@ -96,7 +96,7 @@ def locate_transition(scan: PhaseScan) -> Transition:
             f"xi peaks at t = {t[peak]:g} (between {left:g} and {right:g}) at {size}, above {1.0 / edges[0]:.2g} "
             f"and {1.0 / edges[1]:.2g} on its sides; one sample size cannot tell a divergence from a crossover",
         )
-    limit = scan.reach / 2.0
+    limit = float(scan.reach)
     alive = np.flatnonzero(scan.dataset.finished.values == 1)
     bounds = np.array([lengths[i].upper for i in alive])
     seen = np.isfinite(bounds) | np.isinf(bounds)
@@ -106,7 +106,7 @@ def locate_transition(scan: PhaseScan) -> Transition:
         size = f"up to {upper:.2g} pixels" if np.isfinite(upper) else "of any size"
         return _no_level(
             "unresolved",
-            f"at t = {levels[longest]:g} xi may be {size} (two errors), more than half of the {scan.reach} pixels "
+            f"at t = {levels[longest]:g} xi may be {size} (two errors), beyond the {scan.reach} pixels "
             "around A: larger samples or more of them are needed",
         )
     covered = levels[alive[seen]]

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cmi import fit_markov_length, phase_scan
+from cmi.markov_length import decay
 
 R = np.arange(1, 9)
 
@@ -42,7 +43,7 @@ def test_the_error_is_the_spread(correlation: float) -> None:
     errors = np.array([fit.stderr for fit in fits])
     assert abs(values.mean() - 2.0) < 4 * values.std() / 20
     inside = np.mean(np.abs(values - 2.0) < 1.96 * errors)
-    assert 0.90 <= inside <= 0.98 if correlation == 0.0 else inside >= 0.90
+    assert 0.90 <= inside <= 0.995
 
 
 def test_constant_noise_ends_the_range_at_the_floor() -> None:
@@ -54,22 +55,68 @@ def test_constant_noise_ends_the_range_at_the_floor() -> None:
     assert fit.value == pytest.approx(1.0, abs=4 * fit.stderr)
 
 
-def test_curves_that_are_no_exponential_widen_the_error() -> None:
-    y = np.exp(-((R / 3.0) ** 2))
+@pytest.mark.parametrize(
+    ("form", "curve"),
+    [
+        ("exponential", np.exp(-R / 2.0)),
+        ("gaussian", np.exp(-(((R + 0.5) / 3.0) ** 2))),
+        ("power", (R + 0.5) ** -1.5),
+    ],
+)
+def test_forms_are_told_apart(form: str, curve: np.ndarray) -> None:
+    """From curves with errors of 3 %; and what is chosen falls as it should."""
+    chosen = []
+    for seed in range(50):
+        noise = np.random.default_rng(seed).standard_normal(8)
+        fit = fit_markov_length(R, curve * (1 + 0.03 * noise), np.diag((0.03 * curve) ** 2))
+        chosen.append(fit.form)
+        assert fit.evidence[fit.form] == max(fit.evidence.values()) or fit.form == "exponential"
+    assert chosen.count(form) >= 45, chosen
+    exact = fit_markov_length(R, curve, np.diag((1e-6 * curve) ** 2))
+    assert exact.form == form
+    assert exact.coefficient == pytest.approx({"exponential": 0.5, "gaussian": 1 / 9, "power": 1.5}[form], rel=1e-4)
+    assert exact.value == pytest.approx({"exponential": 2.0, "gaussian": 3.0, "power": np.inf}[form], rel=1e-4)
+    assert ("infinite" in str(exact)) == (form == "power")
+    drawn = exact.amplitude * np.exp(-exact.coefficient * decay(form, R))
+    np.testing.assert_allclose(drawn, curve, rtol=1e-4)
+
+
+def test_curves_that_fit_no_form_are_unresolved() -> None:
+    y = np.exp(-R / 2.0) * np.where(R % 2, 2.0, 0.5)
     fit = fit_markov_length(R, y, np.diag((1e-4 * y) ** 2))
-    assert fit.misfit > 0.2
-    assert fit.stderr > 100 * fit_markov_length(R, np.exp(-R / 1.0), np.diag((1e-4 * np.exp(-R / 1.0)) ** 2)).stderr
-    assert "off by" in fit.message
+    assert not fit.success
+    assert "no form fits" in fit.message
+    wavy = fit_markov_length(R, np.exp(-R / 2.0) * (1 + 0.1 * (-1.0) ** R), np.diag((1e-4 * y) ** 2))
+    assert wavy.success
+    assert "off by 1" in wavy.message
+    assert wavy.stderr > 0.02
 
 
-def test_width_zero_and_the_frame_are_left_out() -> None:
-    r = np.arange(13)
-    y = np.where(r == 0, 50.0, np.exp(-r / 2.0)) * np.where(r > 7, 1e-3, 1.0)
-    fit = fit_markov_length(r, y, np.diag((0.01 * y) ** 2), reach=13)
-    assert fit.widths_used == (1, 2, 3, 4, 5, 6, 7)
-    assert fit.value == pytest.approx(2.0, rel=0.01)
-    short = fit_markov_length([1, 2, 3, 4], np.exp(-np.arange(1, 5)), 1e-8 * np.eye(4), reach=5)
-    assert short.widths_used == (1, 2, 3, 4)
+@pytest.mark.parametrize("form", ["exponential", "gaussian", "power"])
+@pytest.mark.parametrize("coefficient", [0.05, 0.5])
+def test_the_end_of_c_is_part_of_the_form(form: str, coefficient: float) -> None:
+    """I(A:C|B_r) = I_r - I_R: a curve that ends at the reach R has the coefficient of the endless one."""
+    r = np.arange(0, 13)
+    g, end = decay(form, r), decay(form, 13)
+    y = 0.2 * (np.exp(-coefficient * g) - np.exp(-coefficient * end))
+    fit = fit_markov_length(r, y, np.diag((1e-5 * y) ** 2), reach=13)
+    assert fit.widths_used[0] == 1  # no buffer at all is another matter
+    if form == "gaussian" and coefficient == 0.05:
+        assert fit.widths_used == tuple(range(1, 13))
+    assert fit.form == form or coefficient == 0.05
+    if fit.form == form:
+        assert fit.coefficient == pytest.approx(coefficient, rel=1e-3)
+        assert fit.amplitude == pytest.approx(0.2, rel=1e-2)
+
+
+def test_a_curve_without_decay_has_a_rate_of_zero() -> None:
+    """What falls in a straight line to the reach is all correlated: c = 0, and no length."""
+    r = np.arange(1, 13)
+    y = 0.1 * (13 - r) / 13
+    fit = fit_markov_length(r, y, np.diag((0.02 * y) ** 2), reach=13)
+    assert not fit.success or fit.form == "power"
+    assert abs(fit.rate) < 2 * fit.rate_stderr + 1e-6
+    assert fit.upper == np.inf
 
 
 def test_exact_curves_have_no_errors() -> None:
@@ -94,7 +141,7 @@ def test_few_widths_do_not_fake_a_length() -> None:
     """Flat curves with scatter of their own: a decay is claimed in about 2.5 %, with four widths as with eight."""
     for n in (4, 8):
         rng = np.random.default_rng(n)
-        curves = np.exp(0.1 * rng.standard_normal((1000, n)))
+        curves = np.exp(0.1 * rng.standard_normal((400, n)))
         claimed = [fit_markov_length(R[:n], y, np.diag((0.001 * y) ** 2)).success for y in curves]
         assert np.mean(claimed) < 0.05
 

@@ -27,7 +27,14 @@ def scan_with_lengths(xi: list[float], relative: float = 0.02, seed: int = 0, si
     rng = np.random.default_rng(seed)
     r = np.arange(1, 9)
     for i, length in enumerate(xi):
-        y = 0.1 * np.exp(-r / length) if length > 0 else np.zeros(8)
+        reach = size // 2
+        y = np.zeros(8)  # xi = 0: nothing; infinite: a straight line to the reach
+        if length > 0:
+            y = (
+                0.1 * (np.exp(-r / length) - np.exp(-reach / length))
+                if np.isfinite(length)
+                else 0.1 * (1 - r / reach)
+            )
         error = relative * y + 1e-9
         scan.dataset.cmi.values[i] = y + error * rng.standard_normal(8)
         scan.dataset.covariance.values[i] = np.diag(error**2)
@@ -65,7 +72,7 @@ def test_what_cannot_be_told() -> None:
     gap = locate_transition(scan_with_lengths([1.0, 1.0, 0, 1.0, 1.0]))
     assert (gap.verdict, "between levels where some does" in gap.message) == ("unresolved", True)
     long = locate_transition(scan_with_lengths([1.0, 2.0, 4.0, 6.0, 8.0], size=19))
-    assert (long.verdict, "half of the 9 pixels" in long.message) == ("unresolved", True)
+    assert (long.verdict, "beyond the 9 pixels" in long.message) == ("unresolved", True)
     flat = locate_transition(scan_with_lengths([1.0, 1.5, 2.0, 5.0, np.inf]))
     assert (flat.verdict, "of any size" in flat.message) == ("unresolved", True)
 
@@ -83,14 +90,14 @@ def test_rising_curves_are_no_flanks() -> None:
 @pytest.mark.parametrize("widths", [4, 8])
 @pytest.mark.parametrize("claimed", [1.0, 0.05])
 def test_false_positive_rate_from_errors_alone(widths: int, claimed: float) -> None:
-    """300 scans of eleven equal lengths, scattered by 10 %, known or not: a crossover in at most 5 %."""
+    """120 scans of seven equal lengths, scattered by 10 %, known or not: a crossover in at most 5 %."""
     verdicts = []
-    for seed in range(300):
-        scan = scan_with_lengths([1.5] * 11, 0.1, seed)
+    for seed in range(120):
+        scan = scan_with_lengths([1.5] * 7, 0.1, seed)
         scan.dataset.covariance.values *= claimed**2
         scan.dataset.cmi.values[:, widths:] = np.nan
         verdicts.append(locate_transition(scan).verdict)
-    assert verdicts.count("crossover") <= 15
+    assert verdicts.count("crossover") <= 6
 
 
 @pytest.mark.slow

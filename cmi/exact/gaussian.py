@@ -121,7 +121,9 @@ class GaussianChain(GaussianModel):
 
 @dataclass(frozen=True, eq=False)
 class GaussianField(GaussianModel):
-    """Field on the periodic square lattice with precision kappa^2 - Laplacian, seen through noise of variance v.
+    """Window of a field on the square lattice, precision kappa^2 - Laplacian, seen through noise of variance v.
+
+    It is cut out of a torus of four times its side, so that nothing reaches around.
 
     2 (cosh q - 1) = kappa^2 + 1/v and xi = 1 / (2 q) along an axis: for kappa > 0 it is finite at every noise
     level, and grows with noise up to that of the field itself.
@@ -129,7 +131,7 @@ class GaussianField(GaussianModel):
     Parameters
     ----------
     L : int
-        Side of the square.
+        Side of the window.
     kappa : float
         Inverse correlation length of the clean field, in inverse pixels.
 
@@ -157,10 +159,11 @@ class GaussianField(GaussianModel):
     @cached_property
     def covariance(self) -> FloatArray:
         """Inverse of the precision, (L^2, L^2), from its eigenvalues on the torus."""
-        wave = 2.0 - 2.0 * np.cos(2.0 * np.pi * np.arange(self.L) / self.L)
+        around = 4 * self.L
+        wave = 2.0 - 2.0 * np.cos(2.0 * np.pi * np.arange(around) / around)
         row = np.fft.ifft2(1.0 / (self.kappa**2 + wave[:, None] + wave[None, :])).real
         i, j = np.divmod(np.arange(self.L**2), self.L)
-        return np.asarray(row[(i[:, None] - i[None, :]) % self.L, (j[:, None] - j[None, :]) % self.L])
+        return np.asarray(row[np.abs(i[:, None] - i[None, :]), np.abs(j[:, None] - j[None, :])])
 
     def markov_length(self, level: float) -> float:
         """The xi in pixels, exact for an infinite lattice, along an axis."""
