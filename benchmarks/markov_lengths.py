@@ -66,7 +66,8 @@ def main() -> None:
             truth, endless = np.array([truths[each.widths_used] for each in lengths]), case.model.markov_length(t)
             print(
                 f"{case.model.name:6}{case.samples:7}{t:6.2f}{len(lengths):10}"
-                f"{sum(each.form == 'exponential' for each in lengths):13}{values.mean():7.3f}{values.std(ddof=1):8.3f}"
+                f"{sum(each.form == 'exponential' for each in lengths):13}"
+                f"{values.mean():7.3f}{values.std(ddof=1):8.3f}"
                 f"{np.median([each.stderr for each in lengths]):9.3f}{truth.mean():8.3f}"
                 f"{100 * np.mean((low <= truth) & (truth <= high)):9.1f}{endless:10.3f}"
                 f"{100 * np.mean((low <= endless) & (endless <= high)):9.1f}",

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-__all__ = ["DIAGNOSTICS", "FILE_FORMAT", "PhaseScan"]
+__all__ = ["BLOCKS", "DIAGNOSTICS", "FILE_FORMAT", "PhaseScan", "block_means"]
 
 _VARIABLES: dict[str, tuple[str, ...]] = {
     "cmi": ("t", "r"),
@@ -44,6 +44,8 @@ DIAGNOSTICS = {
     "p_value": "(1 + local permutations that reach cmi, with an allowance for wide B) / (1 + permutations)",
 }
 
+BLOCKS = 100  # of samples, whose means are kept: a bootstrap over them goes through all levels together
+
 FILE_FORMAT = 1  # raised when a reader of older files would misread newer ones
 
 
@@ -54,7 +56,8 @@ class PhaseScan:
     ----------
     dataset : xarray.Dataset
         Variables ``cmi``, ``stderr``, ``bias`` (t, r), ``covariance`` (t, r, r2) of the widths at one level, and
-        ``finished`` (t); where the method knows them `DIAGNOSTICS` (t, r); coordinates
+        ``finished`` (t); where the method knows them `DIAGNOSTICS` (t, r) and ``blocks`` (t, block, r), the means
+        of up to `BLOCKS` blocks of samples, the same at all levels; coordinates
         ``alpha``, ``sigma``, ``snr`` (t), ``n_A``, ``n_B`` and ``n_C`` (r);
         attributes ``config`` and ``warnings``, both JSON.  All values in nats; `cmi` is never clipped.
     """
@@ -68,6 +71,10 @@ class PhaseScan:
         for name in DIAGNOSTICS:
             if name in dataset and (dataset[name].dims != ("t", "r") or dataset[name].dtype.kind not in "fiu"):
                 raise ValueError(f"this is no phase scan: {name} does not hold numbers over ('t', 'r')")
+        if "blocks" in dataset and (
+            dataset.blocks.dims != ("t", "block", "r") or dataset.blocks.dtype.kind not in "fiu"
+        ):
+            raise ValueError("this is no phase scan: blocks does not hold numbers over ('t', 'block', 'r')")
         for name in ("config", "warnings"):
             if name not in dataset.attrs:
                 raise ValueError(f"this is no phase scan: it lacks the attribute {name}")
@@ -218,9 +225,48 @@ class PhaseScan:
         self.dataset.bias.values[i] = profile.bias
         self.dataset.covariance.values[i] = profile.covariance
         self.dataset.finished.values[i] = 1
+        if profile.local.shape[1] > 1:
+            self._blocks(profile.local.shape[1]).values[i] = profile.local.T
         for name, values in profile.diagnostics.items():
             self._diagnostic(name).values[i] = values
         self._warn(profile.warnings, t)
+
+    def _blocks(self, count: int) -> xr.DataArray:
+        if "blocks" not in self.dataset:
+            blank = np.full((self.dataset.sizes["t"], count, self.dataset.sizes["r"]), np.nan)
+            self.dataset["blocks"] = (
+                ("t", "block", "r"),
+                blank,
+                {"long_name": "means of the local values over blocks of samples", "units": "nats"},
+            )
+        return self.dataset["blocks"]
+
+    def draws(self, count: int, seed: int) -> NDArray[np.float64]:
+        """Return curves (count, t, r) as other samples might have given them: a bootstrap over blocks of samples.
+
+        Each block counts as often as it is drawn, at all levels and widths at once, so that what these share is
+        kept; the spread at each is its standard error. A scan without blocks is drawn from its covariances, each
+        level by itself.
+        """
+        rng = np.random.default_rng(seed)
+        cmi, stderr = self.dataset.cmi.values, self.dataset.stderr.values
+        if "blocks" in self.dataset:
+            blocks = self.dataset.blocks.values
+            n = blocks.shape[1]
+            weights = rng.multinomial(n, np.full(n, 1.0 / n), size=count) / n - 1.0 / n
+            centred = blocks - blocks.mean(axis=1, keepdims=True)
+            moved = np.einsum("db,tbr->dtr", weights, np.nan_to_num(centred))
+            spread = centred.std(axis=1) / np.sqrt(n)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                scale = np.where(spread > 0.0, stderr / spread, 0.0)
+            return np.asarray(cmi + moved * np.nan_to_num(scale))
+        moved = np.zeros((count, *cmi.shape))
+        for i, covariance in enumerate(self.dataset.covariance.values):
+            if np.isfinite(covariance).all():
+                values, vectors = np.linalg.eigh(covariance)
+                root = vectors * np.sqrt(np.maximum(values, 0.0))
+                moved[:, i] = rng.standard_normal((count, len(values))) @ root.T
+        return np.asarray(cmi + moved)
 
     def _diagnostic(self, name: str) -> xr.DataArray:
         if name not in self.dataset:
@@ -255,6 +301,8 @@ class PhaseScan:
                 continue
             for variable in ("cmi", "stderr", "bias", "covariance", "finished"):
                 self.dataset[variable].values[i] = earlier.dataset[variable].values[j]
+            if "blocks" in earlier.dataset:
+                self._blocks(earlier.dataset.sizes["block"]).values[i] = earlier.dataset.blocks.values[j]
             for variable in DIAGNOSTICS:
                 if variable in earlier.dataset:
                     self._diagnostic(variable).values[i] = earlier.dataset[variable].values[j]
@@ -355,6 +403,20 @@ class PhaseScan:
             f"PhaseScan({self.config['data']['name']!r}, {sizes['t']} levels x {sizes['r']} widths, "
             f"method={self.config['method']!r}{state})"
         )
+
+
+def block_means(local: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Means (w, blocks) over up to `BLOCKS` runs of neighbouring samples of local values (w, n).
+
+    Examples
+    --------
+    >>> block_means(np.arange(6.0)[None]).shape, block_means(np.ones((2, 1000))).shape
+    ((1, 6), (2, 100))
+    """
+    count = min(BLOCKS, local.shape[1])
+    if count == 0:
+        return local
+    return np.stack([part.mean(axis=1) for part in np.array_split(local, count, axis=1)], axis=1)
 
 
 def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -27,7 +27,7 @@ from cmi.estimate import CMIProfile, assemble
 from cmi.methods import FittedNoise, find_method, one_blas_thread, serial
 from cmi.noise import Noise, noise_schedule
 from cmi.regions import Partition
-from cmi.result import PhaseScan
+from cmi.result import PhaseScan, block_means
 from cmi.samples import Samples, as_array, column_warnings
 
 __all__ = ["Progress", "ScanFailed", "ScanInterrupted", "phase_scan"]
@@ -218,7 +218,7 @@ class _Cell:
                 noisy, self.partition.sizes, own_seed, self.options
             )
         profile = assemble(result, self.partition, method=self.method, n_samples=len(x))
-        return replace(profile, local=np.zeros((len(profile.widths), 0)), by_k={})
+        return replace(profile, local=block_means(profile.local), by_k={})
 
 
 def _run(

@@ -158,6 +158,11 @@ class ClosedLoops(ExactModel):
         return (2, self.L, self.L)
 
     @property
+    def reach(self) -> int:
+        """How far the farthest edges are from A."""
+        return (self.L - 1 - self.side) // 2
+
+    @property
     def critical_level(self) -> float | None:
         """Twice p_c = 0.10919(7)."""
         return 2.0 * CRITICAL_FLIP
