@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cmi.regions import Partition
     from cmi.result import PhaseScan
     from cmi.scan import ScanFailed, ScanInterrupted, phase_scan
+    from cmi.sizes import scan_sizes
     from cmi.transition import Transition, locate_transition
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "open_dataset",
     "phase_scan",
     "recovery_bound",
+    "scan_sizes",
     "sequence_bound",
 ]
 
@@ -66,6 +68,7 @@ _HOME = {
     "open_dataset": "data",
     "phase_scan": "scan",
     "recovery_bound": "fidelity",
+    "scan_sizes": "sizes",
     "sequence_bound": "fidelity",
 }
 

@@ -6,10 +6,10 @@ Heavy imports happen inside the commands, so that help texts and mistyped option
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -160,6 +160,16 @@ def run(
     resume: Annotated[
         Path | None, typer.Option(help="Take over the finished levels of this scan file.", show_default=False)
     ] = None,
+    refine: Annotated[
+        int, typer.Option(help="Levels to add where the Markov length is largest, or where sizes cross.")
+    ] = 0,
+    sizes: Annotated[
+        str | None,
+        typer.Option(
+            help="Scan several sizes, as 5,15,25 pixels around the centre (crops), or block:5,10,20 (block means).",
+            show_default=False,
+        ),
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Scan a data set: CMI map, Markov length, verdict."""
@@ -173,6 +183,13 @@ def run(
             from cmi.result import PhaseScan
             from cmi.scan import ScanFailed, ScanInterrupted
         times, buffers = _levels(levels), _widths(widths)
+        how, sides = _sizes(sizes)
+        if sides is not None:
+            _only_for_one_size(
+                {"--widths": widths, "--radius": radius or None, "--reach": reach, "--resume": resume}
+            )
+            for side in sides:
+                _check_targets(_of_size(out, side), None, None, overwrite=overwrite)
         earlier = None if resume is None else PhaseScan.load(resume)
         if earlier is not None and out is not None and resume is not None and out.resolve() == resume.resolve():
             lost = set(earlier.dataset.t.values.tolist()) - {float(f"{t:.12g}") for t in times}
@@ -181,6 +198,14 @@ def run(
                     f"--out would replace {resume.name} and lose its level t = {min(lost):g}: name another"
                 )
         samples = _with_channels(_open(data, key, limit, crop), channel_axis)
+        if sides is not None:
+            common = {"levels": times, "noise": noise, "method": method, "center": _center(center), "seed": seed}
+            given = _options(
+                method, _method_options(k, queries, surrogates, calibrate, permutations, features, shrinkage)
+            )
+            scans = _sizes_with_bar(samples, workers, sides, how, refine=refine, **common, **given)
+            _keep_sizes(scans, out, plot, overwrite=overwrite)
+            return
         try:
             scan = _scan_with_bar(
                 samples,
@@ -194,17 +219,9 @@ def run(
                 reach=reach,
                 seed=seed,
                 resume=earlier,
+                refine=refine,
                 **_options(
-                    method,
-                    {
-                        "--k": ("k", k),
-                        "--queries": ("queries", queries),
-                        "--surrogates": ("surrogates", surrogates),
-                        "--calibrate": ("calibrate", calibrate or None),
-                        "--permutations": ("n_permutations", permutations),
-                        "--features": ("features", _features(features)),
-                        "--shrinkage": ("shrinkage", _shrinkage(shrinkage)),
-                    },
+                    method, _method_options(k, queries, surrogates, calibrate, permutations, features, shrinkage)
                 ),
             )
         except ScanInterrupted as interrupt:
@@ -242,7 +259,13 @@ def show(file: ScanFile, debug: Debug = False) -> None:
 
 @app.command()
 def plot(
-    file: ScanFile,
+    files: Annotated[
+        list[Path],
+        typer.Argument(help="A scan file that run wrote, or those of several sizes.", show_default=False),
+    ],
+    kind: Annotated[
+        str, typer.Option(help="map: the CMI map and xi; decay: the CMI against r, with the fitted forms.")
+    ] = "map",
     out: Annotated[
         Path | None,
         typer.Option(
@@ -252,17 +275,38 @@ def plot(
     overwrite: Overwrite = False,
     debug: Debug = False,
 ) -> None:
-    """Draw a saved scan into a picture."""
+    """Draw a saved scan into a picture, or where the curves of several sizes cross and fall on one."""
     with _errors(debug):
-        from cmi.plot import save_plot
+        from cmi.plot import save_plot, save_sizes
         from cmi.result import PhaseScan
 
-        scan = PhaseScan.load(file)
+        if kind not in ("map", "decay"):
+            raise ValueError(f"--kind takes map or decay, got {kind!r}")
+        file = files[0]
         target = file.with_suffix(".png") if out is None else out
-        if target.resolve() == file.resolve():
-            raise ValueError(f"the picture would replace the scan {file.name}: name another file with --out")
-        save_plot(scan, target, overwrite=overwrite)
+        for each in files:
+            if target.resolve() == each.resolve():
+                raise ValueError(f"the picture would replace the scan {each.name}: name another file with --out")
+        if len(files) > 1:
+            save_sizes(_of_several_sizes(files), target, overwrite=overwrite)
+        else:
+            save_plot(PhaseScan.load(file), target, kind="decay" if kind == "decay" else "map", overwrite=overwrite)
         _console().print(f"Wrote {target}")
+
+
+@app.command()
+def transition(
+    files: Annotated[
+        list[Path],
+        typer.Argument(help="Scan files of several sizes, as run --sizes wrote them.", show_default=False),
+    ],
+    debug: Debug = False,
+) -> None:
+    """Say whether saved scans of several sizes show a transition."""
+    with _errors(debug):
+        from cmi.report import sizes_report
+
+        _console().print(sizes_report(_of_several_sizes(files)))
 
 
 @app.command()
@@ -320,6 +364,16 @@ def _print_scan(scan: PhaseScan) -> None:
 
 
 def _scan_with_bar(samples: SampleSet, workers: int, **arguments: Any) -> PhaseScan:
+    from cmi.scan import phase_scan
+
+    total = len(arguments["levels"]) + arguments["refine"]
+    with _bar("noise levels", total) as advance, processes(workers) as executor:
+        return phase_scan(samples, executor=executor, progress=advance, **arguments)
+
+
+@contextmanager
+def _bar(what: str, total: int) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on stderr, where that is a terminal."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -329,10 +383,8 @@ def _scan_with_bar(samples: SampleSet, workers: int, **arguments: Any) -> PhaseS
         TimeRemainingColumn,
     )
 
-    from cmi.scan import phase_scan
-
     columns = (
-        TextColumn("noise levels"),
+        TextColumn(what),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -341,14 +393,101 @@ def _scan_with_bar(samples: SampleSet, workers: int, **arguments: Any) -> PhaseS
     )
     console = _console(stderr=True)
     shown = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-    with shown as bar, processes(workers) as executor:
-        task = bar.add_task("scan", total=len(arguments["levels"]))
-        return phase_scan(
-            samples,
-            executor=executor,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-            **arguments,
-        )
+    with shown as bar:
+        task = bar.add_task("scan", total=total)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _sizes_with_bar(
+    samples: SampleSet, workers: int, sides: list[int], how: Literal["crop", "block"], **arguments: Any
+) -> dict[float, PhaseScan]:
+    from cmi.sizes import scan_sizes
+
+    total = (len(arguments["levels"]) + arguments["refine"]) * len(sides)
+    with _bar("levels of all sizes", total) as advance, processes(workers) as executor:
+        return scan_sizes(samples, sides, how=how, executor=executor, progress=advance, **arguments)
+
+
+def _keep_sizes(scans: dict[float, PhaseScan], out: Path | None, plot: Path | None, *, overwrite: bool) -> None:
+    """Save, draw and print the scans of several sizes."""
+    from cmi.plot import save_sizes
+    from cmi.report import sizes_report
+
+    written = []
+    for size, scan in scans.items():
+        target = _of_size(out, int(size))
+        if target is not None:
+            scan.save(target, overwrite=overwrite)
+            written.append(target)
+    if plot is not None:
+        save_sizes(scans, plot, overwrite=overwrite)
+        written.append(plot)
+    console = _console()
+    console.print(sizes_report(scans))
+    for target in written:
+        console.print(f"Wrote {target}")
+    if out is None:
+        console.print("Nothing was saved: give --out FILE.nc to keep the scans, each as FILE.L5.nc, ...")
+
+
+def _of_size(out: Path | None, side: int) -> Path | None:
+    """The file of one of several sizes."""
+    return None if out is None else out.with_name(f"{out.stem}.L{side}{out.suffix}")
+
+
+def _of_several_sizes(files: list[Path]) -> dict[float, PhaseScan]:
+    from cmi.result import PhaseScan
+
+    scans: dict[float, PhaseScan] = {}
+    for file in files:
+        scan = PhaseScan.load(file)
+        size = scan.config["data"].get("size")
+        if size is None:
+            raise ValueError(f"{file.name} is no scan of one of several sizes: make them with run --sizes")
+        if float(size) in scans:
+            raise ValueError(f"{file.name} has the same size as another file, {size}")
+        scans[float(size)] = scan
+    return scans
+
+
+def _only_for_one_size(given: dict[str, Any]) -> None:
+    for flag, value in given.items():
+        if value is not None:
+            raise ValueError(f"{flag} follows from --sizes: leave it out")
+
+
+def _sizes(text: str | None) -> tuple[Literal["crop", "block"], list[int] | None]:
+    """Read 5,15,25 or block:5,10,20."""
+    if text is None:
+        return "crop", None
+    how, _, numbers = text.rpartition(":")
+    try:
+        if how not in ("", "crop", "block"):
+            raise ValueError
+        return "block" if how == "block" else "crop", [int(part) for part in numbers.split(",")]
+    except ValueError:
+        raise ValueError(f"--sizes takes sides in pixels, as 5,15,25 or block:5,10,20; got {text!r}") from None
+
+
+def _method_options(
+    k: int | None,
+    queries: int | None,
+    surrogates: int | None,
+    calibrate: bool,
+    permutations: int | None,
+    features: str | None,
+    shrinkage: str | None,
+) -> dict[str, tuple[str, Any]]:
+    """What was given for the method: by its flag the option's name and value."""
+    return {
+        "--k": ("k", k),
+        "--queries": ("queries", queries),
+        "--surrogates": ("surrogates", surrogates),
+        "--calibrate": ("calibrate", calibrate or None),
+        "--permutations": ("n_permutations", permutations),
+        "--features": ("features", _features(features)),
+        "--shrinkage": ("shrinkage", _shrinkage(shrinkage)),
+    }
 
 
 def _keep(partial: PhaseScan, out: Path | None, what: str) -> None:

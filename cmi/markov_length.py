@@ -153,8 +153,9 @@ def fit_markov_length(
     plus twice the number of widths that are cut off (Jay and Neil 2021).
 
     The forms are compared by the likelihood of each width when it is held out (Dubrule 1983). The exponential
-    stands unless another form is better by more than 2 nats and 2 standard errors, with at most half the misfit;
-    if even the best is off by more than 25 %, none fits.
+    stands unless another form is better by more than 2 nats and 2 standard errors, with at most half the misfit.
+    If even the best is off by more than 25 %, as in images with an empty frame, which the farthest widths reach,
+    only the widths up to half the reach are used; if that does not help, none fits.
 
     The interval is that of a bootstrap: 400 curves are drawn around the fit, and what the misfit explains of the
     residuals, with the covariance, which is that of the means of one local value per sample; widths are selected
@@ -224,14 +225,21 @@ def fit_markov_length(
             floor=needed,
         )
     curve = _Curve(r, y, sd, bar, errors, radius, np.inf if reach is None else float(reach))
-    decays = {form: curve.fitted(form, n, starts=form == "exponential") for form in FORMS}
-    form = _choose(decays)
-    decays[form] = curve.fitted(form, n)
-    best = max(each.held_out.sum() for each in decays.values())
-    evidence = {name: float(each.held_out.sum() - best) for name, each in decays.items()}
-    closest = min(decays, key=lambda name: decays[name].misfit)
-    if decays[closest].misfit > _FITS:
-        why = f"no form fits: the closest, {closest}, is off by {decays[closest].misfit:.0%}"
+    near = n if reach is None else min(n, max(int((r <= np.ceil(reach / 2.0)).sum()), MIN_WIDTHS))
+    far = n
+    for n in dict.fromkeys((far, near)):
+        used = tuple(int(w) for w in r[:n])
+        decays = {form: curve.fitted(form, n, starts=form == "exponential") for form in FORMS}
+        form = _choose(decays)
+        decays[form] = curve.fitted(form, n)
+        best = max(each.held_out.sum() for each in decays.values())
+        evidence = {name: float(each.held_out.sum() - best) for name, each in decays.items()}
+        closest = min(decays, key=lambda name: decays[name].ranges[0].misfit)
+        misfit = decays[closest].ranges[0].misfit
+        if misfit <= _FITS:
+            break
+    else:
+        why = f"no form fits: the closest, {closest}, is off by {misfit:.0%}"
         return MarkovLength.unresolved(why, used, floor=needed, evidence=evidence)
     rate, rate_error = decays["exponential"].coefficient, curve.error(decays["exponential"], n)
     low, high = rate - _TWO_SIDED * rate_error, rate + _TWO_SIDED * rate_error
@@ -255,6 +263,7 @@ def fit_markov_length(
     message = f"{form}, r = {used[0]}..{used[-1]}"
     message += f", off by {chosen.misfit:.0%}" if chosen.misfit > 0.005 else ""
     message += f"; {' and '.join(others)} not ruled out" if others else ""
+    message += f"; no form fits up to r = {int(r[far - 1])}" if n < far else ""
     return MarkovLength(
         value,
         stderr,

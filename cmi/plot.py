@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cmi.markov_length import decay
 from cmi.methods import named
 from cmi.output import check_output, replacing
-from cmi.transition import locate_transition
+from cmi.transition import locate_transition, scale_free
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from cmi.result import PhaseScan
 
-__all__ = ["plot_map", "plot_markov_length", "plot_scan", "save_plot"]
+__all__ = ["plot_decay", "plot_map", "plot_markov_length", "plot_scan", "plot_sizes", "save_plot", "save_sizes"]
 
 _INK = "#222222"
 _BLUE = "#0072B2"  # Okabe and Ito's palette
 _SIGNIFICANT = 2.0  # standard errors; cells below are drawn as noise
 _DECADES = 4.0  # of the colour scale
+_LEVELS_SHOWN = 5  # of curves over r: more cannot be told apart
 
 
 def plot_scan(scan: PhaseScan, ax: Axes | None = None) -> Axes:
@@ -183,17 +187,191 @@ def plot_markov_length(scan: PhaseScan, ax: Axes) -> Axes:
     return ax
 
 
-def save_plot(scan: PhaseScan, path: str | PathLike[str], *, overwrite: bool = False) -> None:
-    """Draw the scan into a file whose suffix tells the format (.png, .pdf, .svg).
+def plot_decay(scan: PhaseScan, ax: Axes | None = None) -> Axes:
+    """Draw I(A:C|B_r) against r on a logarithmic axis, with the fitted form at each level and its floor.
+
+    Points that the fit uses are filled; bars are two standard errors; dotted lines, in the colour of their level,
+    are what the CMI had to exceed. Of many levels five are drawn, of which as many as can be are resolved.
+
+    Parameters
+    ----------
+    scan : PhaseScan
+    ax : matplotlib Axes, optional
+
+    Returns
+    -------
+    Axes
+
+    Examples
+    --------
+    >>> from cmi.exact import GaussianChain, exact_scan
+    >>> plot_decay(exact_scan(GaussianChain(L=25), [0.3, 0.5, 0.7])).get_yscale()
+    'log'
+    """
+    from matplotlib import colormaps
+
+    if ax is None:
+        ax = _figure(1, (5.2, 3.6))[0]
+    data, lengths = scan.dataset, scan.markov_length
+    config = scan.config
+    r = data.r.values.astype(np.float64)
+    computed = np.flatnonzero(data.finished.values == 1)
+    resolved = [i for i in computed if lengths[i].success]
+    shown = resolved if len(resolved) >= 2 else [i for i in computed if scan.stands_out(_SIGNIFICANT)[i].any()]
+    if len(shown) > _LEVELS_SHOWN:
+        shown = [shown[k] for k in np.unique(np.linspace(0, len(shown) - 1, _LEVELS_SHOWN).round().astype(int))]
+    colours = colormaps["viridis"](np.linspace(0.0, 0.85, max(len(shown), 1)))
+    lowest = []
+    for i, colour in zip(shown, colours, strict=False):
+        y, error, length = data.cmi.values[i], data.stderr.values[i], lengths[i]
+        above = np.isfinite(y) & (y > 0.0)
+        used = above & np.isin(r, length.widths_used)
+        lower = np.minimum(2 * error, 0.9 * np.abs(y))  # the axis has no 0
+        for part, face in ((used, colour), (above & ~used, "white")):
+            ax.errorbar(
+                r[part],
+                y[part],
+                [lower[part], 2 * error[part]],
+                fmt="o",
+                color=colour,
+                markerfacecolor=face,
+                markersize=4,
+                elinewidth=0.8,
+            )
+        if used.any():
+            lowest.append(float(y[used].min()))
+        floor = np.array(length.floor)
+        if floor.size and (floor > 0.0).any() and error.any():
+            ax.plot(r, np.where(floor > 0.0, floor, np.nan), ":", color=colour, linewidth=0.9)
+        label = f"t = {data.t.values[i]:.3g}"
+        if length.success:
+            fine = np.linspace(min(length.widths_used), min(max(length.widths_used), scan.reach - 0.2), 100)
+            g = decay(length.form, fine, int(config["radius"]))
+            end = float(decay(length.form, scan.reach, int(config["radius"])))
+            curve = length.amplitude * (np.exp(-length.coefficient * g) - np.exp(-length.coefficient * end))
+            ax.plot(fine, curve, color=colour, linewidth=1.2)
+            label += f", \u03be = {length.value:.2g}" + (
+                "" if length.form == "exponential" else f" ({length.form})"
+            )
+        ax.plot([], [], "o-", color=colour, markersize=4, linewidth=1.2, label=label)
+    ax.set_yscale("log")
+    if lowest:
+        ax.set_ylim(bottom=max(min(lowest) / 30.0, 1e-300))
+    if shown:
+        ax.legend(fontsize=7, framealpha=0.9)
+    else:
+        ax.set_yticks([])
+        ax.annotate("no CMI above its error", (0.5, 0.5), xycoords="axes fraction", fontsize=8, ha="center")
+    ax.set_xlabel("buffer width r  [pixels]", fontsize=9)
+    ax.set_ylabel("I(A:C|B$_r$)  [nats]", fontsize=9)
+    ax.tick_params(labelsize=8)
+    return ax
+
+
+def plot_sizes(scans: Mapping[float, PhaseScan]) -> Axes:
+    """Draw the scale-free curves of several sizes over t, and over (t - t_c) L^(1/nu) where they fall on one.
+
+    Bands are one standard error; the grey bar is the interval of the transition, or of the crossings.
+
+    Parameters
+    ----------
+    scans : dict of size to PhaseScan
+
+    Returns
+    -------
+    Axes
+        Those of the first panel; ``ax.figure`` is the figure.
+
+    Examples
+    --------
+    >>> from cmi.exact import ClosedLoops, exact_scan
+    >>> loops = {5 * s: ClosedLoops(L=5 * s + 1, side=s, samples=200) for s in (1, 2)}
+    >>> scans = {L: exact_scan(model, [0.2, 0.22, 0.24], widths=[model.side]) for L, model in loops.items()}
+    >>> plot_sizes(scans).get_xlabel()
+    'noise level t'
+    """
+    from matplotlib import colormaps
+
+    levels, curves, quantity = scale_free(scans)
+    found = locate_transition(scans)
+    over, onto = _figure(2, (7.2, 3.3), columns=True)
+    colours = colormaps["viridis"](np.linspace(0.0, 0.85, len(curves)))
+    largest = max(curves)
+    for (size, curve), colour, marker in zip(curves.items(), colours, "osD^vP*Xph" * 10, strict=False):
+        mean, error = curve[0], curve[1:].std(axis=0, ddof=1)
+        places = [(over, levels)]
+        if found.verdict == "transition":
+            places.append((onto, (levels - found.level) * size ** (1.0 / found.nu)))
+        for ax, x in places:
+            ax.fill_between(x, mean - error, mean + error, color=colour, alpha=0.25, linewidth=0.0)
+            ax.plot(x, mean, marker=marker, color=colour, markersize=3.5, linewidth=1.0, label=f"L = {size:g}")
+    if np.isfinite(found.interval).all():
+        over.axvspan(*found.interval, color="#999999", alpha=0.25, linewidth=0.0)
+    what = "I(A:C|B), regions scaled with L  [nats]" if quantity == "cmi" else "-L / \u03be"
+    over.set_ylabel(what, fontsize=9)
+    over.set_xlabel("noise level t", fontsize=9)
+    over.legend(fontsize=7, framealpha=0.9)
+    if found.verdict == "transition":
+        onto.set_xlabel(f"(t - {found.level:.4g}) L$^{{1/{found.nu:.2f}}}$", fontsize=9)
+        over.set_title(
+            f"transition at t = {found.level:.4g} ({found.interval[0]:.4g} to {found.interval[1]:.4g})",
+            fontsize=9,
+            loc="left",
+        )
+        onto.set_title(
+            f"\u03bd = {found.nu:.2f} ({found.nu_interval[0]:.2f} to {found.nu_interval[1]:.2f})",
+            fontsize=9,
+            loc="left",
+        )
+    else:
+        onto.set_axis_off()
+        onto.annotate(
+            "\n".join(textwrap.wrap(f"{found.verdict}: {found.message}", 46)),
+            (0.0, 0.95),
+            xycoords="axes fraction",
+            fontsize=8,
+            va="top",
+        )
+        over.set_title(f"sizes up to {largest:g}: {found.verdict}", fontsize=9, loc="left")
+    for ax in (over, onto):
+        ax.tick_params(labelsize=8)
+    return over
+
+
+def _figure(panels: int, size: tuple[float, float], *, columns: bool = False) -> list[Axes]:
+    """Axes of a figure of its own, not pyplot's: the library opens no windows and leaves no global state behind."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1 if columns else panels, panels if columns else 1, squeeze=False)
+    return list(axes.reshape(-1))
+
+
+def save_sizes(scans: Mapping[float, PhaseScan], path: str | PathLike[str], *, overwrite: bool = False) -> None:
+    """Draw several sizes into a file, as `save_plot` does with one."""
+    _save(plot_sizes(scans), path, overwrite=overwrite)
+
+
+def save_plot(
+    scan: PhaseScan, path: str | PathLike[str], *, kind: Literal["map", "decay"] = "map", overwrite: bool = False
+) -> None:
+    """Draw the scan into a file whose suffix tells the format (.png, .pdf, .svg): `plot_scan` or `plot_decay`.
 
     Raises
     ------
     FileExistsError, OSError, ValueError
         If the file exists, cannot be written, or has no suffix that matplotlib knows.
     """
+    check_picture(check_output(path, overwrite=overwrite))
+    _save(plot_decay(scan) if kind == "decay" else plot_scan(scan), path, overwrite=overwrite)
+
+
+def _save(ax: Axes, path: str | PathLike[str], *, overwrite: bool) -> None:
     target = check_output(path, overwrite=overwrite)
     check_picture(target)
-    figure = plot_scan(scan).figure
+    figure = ax.figure
     with replacing(target, overwrite=overwrite) as temporary:
         figure.savefig(temporary, dpi=200)  # type: ignore[union-attr]
 

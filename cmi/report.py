@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +15,7 @@ from rich.text import Text
 from cmi.methods import named
 from cmi.noise import SCHEDULES
 from cmi.samples import Samples
-from cmi.transition import locate_transition
+from cmi.transition import locate_transition, scale_free
 
 FloatArray = NDArray[np.float64]
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from cmi.data import SampleSet
     from cmi.result import PhaseScan
 
-__all__ = ["data_report", "scan_report", "with_error"]
+__all__ = ["data_report", "scan_report", "sizes_report", "with_error"]
 
 
 def with_error(value: float, error: float) -> str:
@@ -67,6 +68,51 @@ def scan_report(scan: PhaseScan, width: int) -> RenderableType:
     parts.append(Text.assemble(("Verdict: ", "bold"), (verdict.verdict, "bold"), f" - {verdict.message}."))
     parts.append(_null_check(scan))
     parts += [Text(f"Note: {text}{'' if text.endswith('...') else '.'}", style="yellow") for text in scan.warnings]
+    return Group(*parts)
+
+
+def sizes_report(scans: Mapping[float, PhaseScan]) -> RenderableType:
+    """Render what several sizes say together: the curves that are compared, where they cross, the verdict."""
+    levels, curves, quantity = scale_free(scans)
+    found = locate_transition(scans)
+    first = next(iter(scans.values())).config
+    what = "I(A:C|B) in 10^-3 nats, regions scaled with L" if quantity == "cmi" else "-L/xi"
+    scale = 1e3 if quantity == "cmi" else 1.0
+    table = Table(
+        title=f"{what} (error in the last digits)",
+        title_justify="left",
+        box=None,
+        padding=(0, 1),
+        header_style="bold",
+    )
+    table.add_column("t", justify="right")
+    for size in curves:
+        table.add_column(f"L={size:g}", justify="right", no_wrap=True)
+    for i, t in enumerate(levels):
+        cells = [_scaled(scale * c[0, i], scale * float(c[1:, i].std(ddof=1))) for c in curves.values()]
+        table.add_row(f"{t:.4g}", *cells)
+    head = Text.assemble(
+        (first["data"]["name"], "bold"),
+        f": {first['data']['n_samples']:,} samples, sizes {', '.join(f'{size:g}' for size in curves)}, method "
+        f"{named(first['method'], first['options'])}, noise {first['noise']['name']}",
+    )
+    parts: list[RenderableType] = [head, table]
+    if found.crossings:
+        crossings = Table(
+            title="Where two sizes cross", title_justify="left", box=None, padding=(0, 1), header_style="bold"
+        )
+        for column in ("sizes", "t", "above it the larger has"):
+            crossings.add_column(column, justify="right")
+        for each in found.crossings:
+            crossings.add_row(
+                f"{each.small:g}, {each.large:g}",
+                with_error(each.level, each.stderr),
+                "less" if each.falling else "more",
+            )
+        parts.append(crossings)
+    parts.append(Text.assemble(("Verdict: ", "bold"), (found.verdict, "bold"), f" - {found.message}."))
+    notes = dict.fromkeys(text for scan in scans.values() for text in scan.warnings)
+    parts += [Text(f"Note: {text}{'' if text.endswith('...') else '.'}", style="yellow") for text in notes]
     return Group(*parts)
 
 

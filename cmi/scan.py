@@ -29,6 +29,7 @@ from cmi.noise import Noise, noise_schedule
 from cmi.regions import Partition
 from cmi.result import PhaseScan, block_means
 from cmi.samples import Samples, as_array, column_warnings
+from cmi.transition import refine_levels
 
 __all__ = ["Progress", "ScanFailed", "ScanInterrupted", "phase_scan"]
 
@@ -66,6 +67,7 @@ def phase_scan(
     executor: Executor | None = None,
     progress: Progress | None = None,
     resume: PhaseScan | None = None,
+    refine: int = 0,
     **options: Any,
 ) -> PhaseScan:
     """Estimate I(A:C|B_r) of the noised data for every noise level and buffer width.
@@ -96,6 +98,8 @@ def phase_scan(
         Called as ``progress(done, total)`` after every cell.
     resume : PhaseScan, optional
         An earlier scan with the same configuration: its finished levels are taken over.
+    refine : int
+        Levels to add, two at a time, where the Markov length is largest so far (`refine_levels`).
     **options
         Of the method. Of several k the scan holds the mean.
 
@@ -129,6 +133,7 @@ def phase_scan(
     if channel_axis is None and isinstance(x0, SampleSet):
         channel_axis = x0.channel_axis
     seed = whole_number(seed, "seed", least=0)
+    refine = whole_number(refine, "refine", least=0)
     if executor is not None and not hasattr(executor, "submit"):
         raise TypeError(f"executor must be a concurrent.futures.Executor, got {type(executor).__name__}")
     schedule = noise_schedule(noise)
@@ -161,15 +166,16 @@ def phase_scan(
     scan = PhaseScan.empty(times, schedule, partition, config, (*notes, *column_warnings(samples, outer)))
     del samples
     todo = [float(t) for t in times]
-    if resume is not None:
+    if resume is not None or refine:
         for option, value in options.items():
             if callable(value) and not _has_a_name(value):
                 raise ValueError(
                     f"a scan whose {option} is a function without a name of its own cannot be resumed, as it may "
                     "have been another function: define it at the top level of a module"
                 )
+    if resume is not None:
         todo = scan.take_over(resume)
-    total = len(times)
+    total = len(times) + refine
     try:
         with one_blas_thread():
             fitted = (
@@ -178,7 +184,7 @@ def phase_scan(
                 else None
             )
             cell = _Cell(method, options, schedule, partition, seed, fitted)
-            for done, (t, result) in enumerate(_run(cell, x, todo, executor), start=total - len(todo) + 1):
+            for done, (t, result) in enumerate(_run(cell, x, todo, executor), start=len(times) - len(todo) + 1):
                 scan.put(t, result)
                 if progress is not None:
                     progress(done, total)
@@ -188,7 +194,26 @@ def phase_scan(
         if scan.dataset.finished.any():
             raise ScanFailed(scan, error) from error
         raise
-    return scan
+    added = refine_levels(scan, min(2, refine)) if refine else []
+    if not added:
+        return scan
+    return phase_scan(
+        x0,
+        levels=[*times.tolist(), *added],
+        widths=widths,
+        noise=noise,
+        method=method,
+        center=center,
+        radius=radius,
+        reach=reach,
+        channel_axis=channel_axis,
+        seed=seed,
+        executor=executor,
+        progress=progress,
+        resume=scan,
+        refine=refine - len(added),
+        **options,
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -289,7 +314,7 @@ def _shared(x: NDArray[np.floating], executor: Executor) -> Iterator[_Source]:
 
 def _unpack(x0: Any) -> tuple[Samples, tuple[str, ...], dict[str, Any]]:
     if isinstance(x0, SampleSet):
-        about = {"name": x0.name, "format": x0.format, "total": x0.total, "crop": x0.crop}
+        about = {"name": x0.name, "format": x0.format, "total": x0.total, "crop": x0.crop, "size": x0.size}
         return Samples.of(x0.samples), x0.notes, about
     is_frame = hasattr(x0, "columns") and hasattr(x0, "dtypes")
     if not is_frame:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 FloatArray = NDArray[np.float64]
 
-__all__ = ["Transition", "Verdict", "locate_transition", "scale_free"]
+__all__ = ["Transition", "Verdict", "locate_transition", "refine_levels", "scale_free"]
 
 Verdict = Literal["transition", "crossover", "none", "unresolved"]
 Quantity = Literal["cmi", "length"]
@@ -111,8 +111,8 @@ def locate_transition(scan: PhaseScan | Mapping[float, PhaseScan]) -> Transition
     --------
     >>> from cmi import locate_transition, open_dataset, phase_scan
     >>> scan = phase_scan(open_dataset("digits"), levels=[0.2, 0.4, 0.6, 0.8], center=(1, 3))
-    >>> locate_transition(scan).verdict  # few levels, all of them different
-    'none'
+    >>> locate_transition(scan).verdict  # xi is 2 to 4 pixels, too long for images of 8 x 8
+    'unresolved'
 
     References
     ----------
@@ -159,10 +159,10 @@ def locate_transition(scan: PhaseScan | Mapping[float, PhaseScan]) -> Transition
     covered = levels[alive[seen]]
     blank = [i for i in alive[~seen] if covered[0] < levels[i] < covered[-1]]
     if blank:
+        what = "no form fits the decay" if lengths[blank[0]].widths_used else "no CMI stands above its error"
         return _no_level(
             "unresolved",
-            f"no CMI stands above its error at t = {', '.join(f'{levels[i]:g}' for i in blank[:4])}, between "
-            "levels where some does",
+            f"{what} at t = {', '.join(f'{levels[i]:g}' for i in blank[:4])}, between levels where some does",
         )
     return _no_level(
         "none",
@@ -257,6 +257,52 @@ def scale_free(scans: Mapping[float, PhaseScan]) -> tuple[FloatArray, dict[float
     return np.array(levels)[seen], {size: curve[:, seen] for size, curve in curves.items()}, quantity
 
 
+def refine_levels(scan: PhaseScan | Mapping[float, PhaseScan], count: int) -> list[float]:
+    """Return levels to be added: between those around which xi is largest, or where the curves of sizes cross.
+
+    Parameters
+    ----------
+    scan : PhaseScan, or dict of size to PhaseScan
+    count : int
+        How many; the wider of the two gaps around the place is halved first, and so on.
+
+    Returns
+    -------
+    list of float
+        New levels, rising; empty where nothing stands out, or levels lie closer than a millionth.
+
+    Examples
+    --------
+    >>> from cmi.exact import Cat, exact_scan
+    >>> refine_levels(exact_scan(Cat(L=17, dims=1), [0.4, 0.6, 0.8]), 2)  # the longest is that of the most noise
+    [0.7, 0.75]
+    """
+    if isinstance(scan, Mapping):
+        levels, curves, _ = scale_free(scan)
+        found = crossings(levels, curves)
+        place = float(np.median([c.level for c in found if c.falling] or [c.level for c in found] or [np.nan]))
+        if not found and len(levels):
+            place = float(levels[int(np.argmax(curves[max(curves)][0]))])
+    else:
+        levels = scan.dataset.t.values[scan.dataset.finished.values == 1]
+        lengths = [m for m, done in zip(scan.markov_length, scan.dataset.finished.values, strict=True) if done]
+        known = [i for i, m in enumerate(lengths) if np.isfinite(m.rate)]
+        place = float(levels[min(known, key=lambda i: lengths[i].rate)]) if known else np.nan
+    if not np.isfinite(place):
+        return []
+    grid, added = sorted(levels.tolist()), []
+    for _ in range(count):
+        i = int(np.searchsorted(grid, place))
+        gaps = [(grid[k + 1] - grid[k], k) for k in range(max(i - 1, 0), min(i + 1, len(grid) - 1))]
+        if not gaps or max(gaps)[0] < 1e-6:
+            break
+        _, k = max(gaps)
+        middle = float(f"{(grid[k] + grid[k + 1]) / 2.0:.12g}")
+        grid.insert(k + 1, middle)
+        added.append(middle)
+    return sorted(added)
+
+
 def _ratio(values: list[float]) -> float:
     return max(values) / max(min(values), 1e-300)
 
@@ -273,7 +319,13 @@ def _of_sizes(scans: Mapping[float, PhaseScan]) -> Transition:
             "unresolved", f"{len(levels)} noise levels are resolved at all sizes, {_MIN_LEVELS} are needed", sizes
         )
     found = crossings(levels, curves)
-    falling = [each for each in found if each.falling]
+    # above a transition the larger size has less up to the end of the noise
+    falling = [
+        each
+        for each in found
+        if each.falling
+        and not any((c.small, c.large) == (each.small, each.large) and c.level > each.level for c in found)
+    ]
     if not falling:
         return _uncrossed(levels, curves, quantity, found, what)
     where = f"{min(c.level for c in falling):.3g} to {max(c.level for c in falling):.3g}"
@@ -334,21 +386,22 @@ def _uncrossed(
 ) -> Transition:
     """No curve falls below that of a smaller size as noise grows."""
     sizes = tuple(sorted(curves))
-    lower, higher = [], []
+    higher = []
     for small, large in pairwise(sizes):
         difference = curves[large] - curves[small]
         error = np.maximum(difference[1:].std(axis=0, ddof=1), 1e-300)
-        lower.append(difference[0] < -_RESOLVED * error)
         higher.append(difference[0] > _RESOLVED * error)
-    less, more = np.array(lower), np.array(higher)
+    more = np.array(higher)
     if more.any():
         most = levels[np.flatnonzero(more.any(axis=0))[-1]]
         why = f"at t = {most:g} the larger sizes still have more of the {what.rstrip(',')}: no size is large enough"
         if quantity == "length":
             why = f"at t = {most:g} the decay over the sample is no faster in the larger one"
         return _no_level("unresolved", why, sizes, found, quantity)
-    if less.any(axis=1).all():
-        covered = levels[less.any(axis=0)]
+    whole = curves[sizes[-1]] - curves[sizes[0]]
+    less = whole[0] < -_RESOLVED * np.maximum(whole[1:].std(axis=0, ddof=1), 1e-300)
+    if less.any():
+        covered = levels[less]
         return _no_level(
             "none",
             f"the {what} falls with the size from {sizes[0]:g} to {sizes[-1]:g} pixels, at t = {covered[0]:g} to "

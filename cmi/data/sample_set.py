@@ -34,6 +34,8 @@ class SampleSet:
         What was done on the way: scaling, guesses, conversions.
     crop : str or None
         The crop that was applied, as given.
+    size : int or None
+        Side in pixels of the data set's own, where these are one of several sizes of it.
     """
 
     samples: NDArray[np.floating]
@@ -44,6 +46,7 @@ class SampleSet:
     columns: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
     crop: str | None = None
+    size: int | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:

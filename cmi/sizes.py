@@ -1,0 +1,164 @@
+"""Sizes of one data set: crops, or block means, of samples, with regions that all grow with the size.
+
+A fifth of a sample of L pixels is the side of A, the width of B, and what is left of C on either side.  Crops are
+samples of L x L pixels as they are.  Block means keep as many blocks at every size: of b x b pixels the mean, times
+b, has noise of the same variance as a pixel, so that one schedule serves all sizes; it is the noised sample that is
+averaged, seen at a coarser scale.  Means of blocks of a Markov field are no Markov field: with little noise their
+CMI may grow with the size where that of the pixels does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from cmi.checks import whole_number
+from cmi.data.sample_set import SampleSet
+from cmi.noise import noise_schedule
+from cmi.result import PhaseScan
+from cmi.scan import phase_scan
+from cmi.transition import refine_levels
+
+__all__ = ["How", "scan_sizes", "sized"]
+
+How = Literal["crop", "block"]
+_PARTS = 5  # A, and B and C on either side of it
+
+
+def scan_sizes(
+    samples: SampleSet,
+    sizes: Iterable[int],
+    *,
+    levels: Iterable[float],
+    how: How = "crop",
+    center: Sequence[int] | int | None = None,
+    refine: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+    **arguments: Any,
+) -> dict[float, PhaseScan]:
+    """Scan several sizes of a data set, so that `locate_transition` can tell a transition from a crossover.
+
+    Parameters
+    ----------
+    samples : SampleSet
+        As `open_dataset` returns it.
+    sizes : iterable of int
+        Sides in pixels, at least 5; for block means multiples of the smallest. Multiples of 5 (odd ones for crops)
+        divide into A, B and C without rounding.
+    levels : iterable of float
+        Noise levels of all sizes.
+    how : {"crop", "block"}
+    center : sequence of int, optional
+        Pixel in the middle of all sizes; default: that of the sample.
+    refine : int
+        Levels to add around the place where the curves of the sizes cross.
+    progress : callable, optional
+        Called as ``progress(done, total)`` after every cell of every size.
+    **arguments
+        Of `phase_scan`.
+
+    Returns
+    -------
+    dict of size to PhaseScan
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a size does not fit into the samples, or as in `phase_scan`.
+
+    Examples
+    --------
+    >>> from cmi import locate_transition, open_dataset
+    >>> scans = scan_sizes(open_dataset("exact:chain?L=25&a=0.5&n=5000"), [5, 15, 25], levels=[0.3, 0.5, 0.7])
+    >>> {size: scan.dataset.r.values.tolist() for size, scan in scans.items()}
+    {5: [1], 15: [1, 2, 3, 4, 5], 25: [1, 2, 3, 4, 5, 6, 7, 8, 9]}
+    >>> locate_transition(scans).verdict
+    'none'
+    """
+    for name in ("radius", "widths", "reach", "channel_axis", "resume"):
+        if arguments.get(name) is not None and (name != "radius" or arguments[name]):
+            raise ValueError(f"{name} follows from the sizes: leave it out")
+        arguments.pop(name, None)
+    wanted = sorted({whole_number(size, "every size", least=_PARTS) for size in sizes})
+    if not wanted:
+        raise ValueError("sizes are empty: give at least one side in pixels")
+    if how not in get_args(How):
+        raise ValueError(f'sizes are made by "crop" or "block", got {how!r}')
+    if how == "block" and not noise_schedule(arguments.get("noise", "interpolation")).gaussian:
+        raise ValueError("means of blocks are for Gaussian noise: use crops with flips")
+    parts = {size: sized(samples, size, how=how, blocks=wanted[0], center=center) for size in wanted}
+    times = [float(t) for t in levels]
+    refine = whole_number(refine, "refine", least=0)
+    total, done = (len(times) + refine) * len(wanted), 0
+
+    def advance(_: int, __: int) -> None:
+        nonlocal done
+        done += 1
+        if progress is not None:
+            progress(done, total)
+
+    scans: dict[float, PhaseScan] = {}
+    while True:
+        for size, part in parts.items():
+            unit = part.shape[0 if part.channel_axis != 0 else 1] / _PARTS
+            scans[size] = phase_scan(
+                part,
+                levels=times,
+                radius=max(round((unit - 1.0) / 2.0), 0),
+                channel_axis=part.channel_axis,
+                progress=advance,
+                resume=scans.get(size),
+                **arguments,
+            )
+        if refine == 0:
+            return scans
+        added = refine_levels(scans, min(2, refine))
+        refine -= len(added)
+        if not added:
+            return scans
+        times += added
+
+
+def sized(
+    samples: SampleSet, size: int, *, how: How = "crop", blocks: int = 5, center: Sequence[int] | int | None = None
+) -> SampleSet:
+    """Return a window of that side, as it is or as block means (`blocks` on each side), times b^(dims/2).
+
+    Examples
+    --------
+    >>> data = SampleSet(np.ones((3, 28, 28)), "x", "array", 3)
+    >>> sized(data, 15).shape, sized(data, 20, how="block").shape, float(sized(data, 20, how="block").samples.max())
+    ((15, 15), (5, 5), 4.0)
+    """
+    axis = None if samples.channel_axis is None else samples.channel_axis % len(samples.shape)
+    space = [i for i in range(len(samples.shape)) if i != axis]
+    middle = [samples.shape[i] // 2 for i in space] if center is None else np.atleast_1d(center).tolist()
+    if len(middle) != len(space):
+        raise ValueError(f"the centre {middle} needs one number for each of {len(space)} axes of space")
+    values = samples.samples
+    for i, c in zip(space, middle, strict=True):
+        low = c - size // 2
+        if low < 0 or low + size > samples.shape[i]:
+            raise ValueError(
+                f"a window of {size} pixels around pixel {c} does not fit into the {samples.shape[i]} of an axis"
+            )
+        values = values.take(range(low, low + size), axis=i + 1)
+    about = f"{size} around {','.join(map(str, middle))}"
+    if how == "block":
+        b, rest = divmod(size, blocks)
+        if rest:
+            raise ValueError(f"sizes of block means must be multiples of the smallest, {blocks}, got {size}")
+        for i in space:
+            values = values.reshape(*values.shape[: i + 1], blocks, b, *values.shape[i + 2 :]).mean(axis=i + 2)
+        values = values * float(b) ** (len(space) / 2.0)
+        about = f"{about}, means of {b}^{len(space)} blocks"
+    return replace(
+        samples,
+        samples=np.ascontiguousarray(values),
+        crop=about if samples.crop is None else f"{samples.crop}; {about}",
+        columns=None,
+        size=size,
+    )
