@@ -12,8 +12,8 @@ import argparse
 import time
 from pathlib import Path
 
-from cmi import locate_transition
-from cmi.exact import ClosedLoops, exact_scan
+from cmi import exact_scan, locate_transition
+from cmi.exact import ClosedLoops
 from cmi.exact.closed_loops import CRITICAL_FLIP
 
 FLIPS = (0.085, 0.09, 0.095, 0.1, 0.105, 0.11, 0.115, 0.12, 0.125, 0.13)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cmi.data import SampleSet, open_dataset
     from cmi.estimate import CMIEstimate, CMIProfile, cmi_profile, estimate_cmi
+    from cmi.exact_scan import exact_scan
     from cmi.fidelity import diffusion_bound, i_mmse_cmi, mmse_gap_bound, recovery_bound, sequence_bound
     from cmi.markov_length import MarkovLength, fit_markov_length
     from cmi.noise import Noise, noise_schedule
@@ -34,6 +35,7 @@ __all__ = [
     "cmi_profile",
     "diffusion_bound",
     "estimate_cmi",
+    "exact_scan",
     "fit_markov_length",
     "i_mmse_cmi",
     "locate_transition",
@@ -60,6 +62,7 @@ _HOME = {
     "cmi_profile": "estimate",
     "diffusion_bound": "fidelity",
     "estimate_cmi": "estimate",
+    "exact_scan": "exact_scan",
     "fit_markov_length": "markov_length",
     "i_mmse_cmi": "fidelity",
     "locate_transition": "transition",

@@ -338,7 +338,10 @@ class _Curve:
         held_out = _held_out(whole, z, noise, g, end)
         weights = _weights(np.array([[each.chi2 for each in ranges]]))[0]
         c = float(weights @ np.array([each.c for each in ranges]))
-        level = float(np.average(z - _shape(c, g, end)[0], weights=1.0 / np.diagonal(noise)))
+        # each width with its noise and misfit, as often as the ranges that hold it count
+        held = np.cumsum(np.bincount([each.start for each in ranges], weights, minlength=n))
+        spread = np.diagonal(noise) + float(weights @ np.array([each.misfit for each in ranges])) ** 2
+        level = float(np.average(z - _shape(c, g, end)[0], weights=held / spread))
         # _shape leaves 1/c to the amplitude, so that c = 0 is a value like any other
         amplitude = float(np.exp(level)) / c if np.isfinite(end) and c > 0.0 else float(np.exp(level))
         return _Decay(form, tuple(ranges), weights, held_out, amplitude)
@@ -390,7 +393,8 @@ class _Curve:
         mean = np.abs(self.y[:n])
         relative = self.errors[:n, :n] / np.outer(mean, mean)
         floor = np.maximum((self.sd[:n] / mean) ** 2 - np.diagonal(relative), 0.0)
-        return np.asarray(relative + np.diag(floor))
+        # widths whose errors are one and the same make it singular: a little of their own tells nothing else
+        return np.asarray(relative + np.diag(floor + 1e-9 * np.diagonal(relative)))
 
     def logs(self, curves: FloatArray) -> FloatArray:
         """E log(y + error) = log y - (sd/y)^2/2 to second order; this adds it again."""

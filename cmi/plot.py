@@ -204,7 +204,8 @@ def plot_decay(scan: PhaseScan, ax: Axes | None = None) -> Axes:
 
     Examples
     --------
-    >>> from cmi.exact import GaussianChain, exact_scan
+    >>> from cmi import exact_scan
+    >>> from cmi.exact import GaussianChain
     >>> plot_decay(exact_scan(GaussianChain(L=25), [0.3, 0.5, 0.7])).get_yscale()
     'log'
     """
@@ -284,7 +285,8 @@ def plot_sizes(scans: Mapping[float, PhaseScan]) -> Axes:
 
     Examples
     --------
-    >>> from cmi.exact import ClosedLoops, exact_scan
+    >>> from cmi import exact_scan
+    >>> from cmi.exact import ClosedLoops
     >>> loops = {5 * s: ClosedLoops(L=5 * s + 1, side=s, samples=200) for s in (1, 2)}
     >>> scans = {L: exact_scan(model, [0.2, 0.22, 0.24], widths=[model.side]) for L, model in loops.items()}
     >>> plot_sizes(scans).get_xlabel()

@@ -273,7 +273,8 @@ def refine_levels(scan: PhaseScan | Mapping[float, PhaseScan], count: int) -> li
 
     Examples
     --------
-    >>> from cmi.exact import Cat, exact_scan
+    >>> from cmi import exact_scan
+    >>> from cmi.exact import Cat
     >>> refine_levels(exact_scan(Cat(L=17, dims=1), [0.4, 0.6, 0.8]), 2)  # the longest is that of the most noise
     [0.7, 0.75]
     """

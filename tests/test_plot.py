@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from test_transition import scan_with_lengths
 
-from cmi import PhaseScan, open_dataset, phase_scan
-from cmi.plot import plot_map, plot_markov_length, plot_scan, save_plot
+from cmi import PhaseScan, exact_scan, open_dataset, phase_scan
+from cmi.exact import ClosedLoops, GaussianChain
+from cmi.plot import plot_decay, plot_map, plot_markov_length, plot_scan, plot_sizes, save_plot, save_sizes
 
 
 @pytest.fixture(scope="module")
@@ -124,3 +125,61 @@ def test_unknown_pictures(scan: PhaseScan, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r"no suffix of a picture: use \.png"):
             save_plot(scan, tmp_path / name)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_decay_holds_points_and_fits(tmp_path: Path) -> None:
+    exact = exact_scan(GaussianChain(L=25), np.linspace(0.2, 0.9, 8).tolist())
+    ax = plot_decay(exact)
+    assert ax.get_yscale() == "log"
+    legend = ax.get_legend()
+    assert legend is not None
+    labels = [text.get_text() for text in legend.get_texts()]
+    assert len(labels) == 5  # of eight levels
+    assert labels[0].startswith("t = 0.2, \u03be = 0.3")
+    curve = [line for line in ax.lines if len(line.get_xdata()) == 100][2]  # type: ignore[arg-type]
+    length = exact.markov_length[4]
+    x, y = np.asarray(curve.get_xdata()), np.asarray(curve.get_ydata())
+    np.testing.assert_allclose(np.interp(2.0, x, np.log(y)), np.log(exact.dataset.cmi.values[4, 1]), atol=0.1)
+    assert x[0] == length.widths_used[0]
+    _, own = plt.subplots()
+    assert plot_decay(exact, own) is own
+    plt.close("all")
+    save_plot(exact, tmp_path / "decay.png", kind="decay")
+    assert (tmp_path / "decay.png").stat().st_size > 10_000
+
+
+def test_a_decay_with_nothing_to_show() -> None:
+    ax = plot_decay(scan_with_lengths([0, 0]))
+    assert [text.get_text() for text in ax.texts] == ["no CMI above its error"]
+    sampled = plot_decay(phase_scan(open_dataset("digits", limit=400), levels=[0.2, 0.5], center=(3, 3)))
+    assert sampled.get_yscale() == "log"
+
+
+def test_sizes_are_drawn_with_their_verdict(tmp_path: Path) -> None:
+    models = {5.0 * s: ClosedLoops(L=5 * s + 1, side=s, samples=300) for s in (1, 2)}
+    scans = {L: exact_scan(m, [0.18, 0.22, 0.26], widths=[m.side]) for L, m in models.items()}
+    ax = plot_sizes(scans)
+    assert "regions scaled with L" in ax.get_ylabel()
+    legend = ax.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["L = 5", "L = 10"]
+    np.testing.assert_allclose(np.asarray(ax.lines[0].get_ydata()), scans[5.0].dataset.cmi.values[:, 0])
+    save_sizes(scans, tmp_path / "s.png")
+    with pytest.raises(FileExistsError):
+        save_sizes(scans, tmp_path / "s.png")
+
+
+def test_infinite_lengths_can_be_drawn() -> None:
+    """A power law has no length: the level is crossed, and its curve drawn."""
+    scan = scan_with_lengths([1.0, 1.0, 1.0])
+    r = np.arange(1, 9)
+    y = 0.1 * ((r + 0.5) ** -1.0 - 20.5**-1.0)
+    scan.dataset.cmi.values[1] = y
+    scan.dataset.covariance.values[1] = np.diag((1e-4 * y) ** 2)
+    assert scan.markov_length[1].form == "power"
+    _, ax = plt.subplots()
+    plot_markov_length(scan, ax)
+    plt.close("all")
+    legend = plot_decay(scan).get_legend()
+    assert legend is not None
+    assert any("(power)" in text.get_text() for text in legend.get_texts())

@@ -5,7 +5,6 @@ from cmi.exact.closed_loops import ClosedLoops
 from cmi.exact.gaussian import GaussianChain, GaussianField
 from cmi.exact.hidden_markov import HiddenMarkovChain
 from cmi.exact.model import Exact, ExactModel
-from cmi.exact.scans import exact_scan
 from cmi.exact.two_states import Cat, RepetitionCode
 
 __all__ = [
@@ -18,6 +17,5 @@ __all__ = [
     "GaussianField",
     "HiddenMarkovChain",
     "RepetitionCode",
-    "exact_scan",
     "model_of",
 ]

@@ -36,6 +36,7 @@ def exact_scan(model: ExactModel, levels: Iterable[float], widths: Iterable[int]
 
     Examples
     --------
+    >>> from cmi import exact_scan
     >>> from cmi.exact import GaussianChain
     >>> scan = exact_scan(GaussianChain(L=25), [0.3, 0.5, 0.7])
     >>> [str(xi) for xi in scan.markov_length]
