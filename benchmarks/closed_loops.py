@@ -1,6 +1,6 @@
 """Where closed loops become noise: exact curves of five sizes, their crossings, and the transition.
 
-python benchmarks/closed_loops.py [--sides 2 3 4 5 6] [--samples 60000 50000 30000 20000 12000] [--plot FILE]
+python benchmarks/closed_loops.py [--sides 3 4 5 6 8] [--samples 40000 25000 16000 12000 7000] [--plot FILE]
 
 Lattices of 5 s + 1 vertices along a side, A of side s, B of width s around it, C of s more: all regions grow alike.
 The transition is known: p_c = 0.10919(7), nu = 1.53(3) (Hasenbusch, Toldin, Pelissetto and Vicari 2008).
@@ -22,8 +22,8 @@ FLIPS = (0.085, 0.09, 0.095, 0.1, 0.105, 0.11, 0.115, 0.12, 0.125, 0.13)
 def main() -> None:
     """Print the curves and the verdict."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--sides", type=int, nargs="+", default=[2, 3, 4, 5, 6])
-    parser.add_argument("--samples", type=int, nargs="+", default=[60_000, 50_000, 30_000, 20_000, 12_000])
+    parser.add_argument("--sides", type=int, nargs="+", default=[3, 4, 5, 6, 8])
+    parser.add_argument("--samples", type=int, nargs="+", default=[40_000, 25_000, 16_000, 12_000, 7_000])
     parser.add_argument("--plot", type=Path)
     arguments = parser.parse_args()
     if len(arguments.samples) != len(arguments.sides):

@@ -19,8 +19,8 @@ __all__ = ["exact_scan"]
 def exact_scan(model: ExactModel, levels: Iterable[float], widths: Iterable[int] | None = None) -> PhaseScan:
     """Return the model's own CMI over noise levels and widths, as a scan that can be printed, drawn and judged.
 
-    Errors are 0 but of closed loops, whose flips are sampled: of these, the same at every level and width, there
-    are the covariance of the widths and the means of blocks.
+    Errors are those of rounding but of closed loops, whose flips are sampled: of these, the same at every level and
+    width, there are the covariance of the widths and the means of blocks.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def exact_scan(model: ExactModel, levels: Iterable[float], widths: Iterable[int]
         else:
             exact = [model.cmi(t, r) for r in partition.widths]
             value, local = np.array([each.value for each in exact]), np.zeros((len(exact), 0))
-            covariance = np.diag([each.stderr**2 for each in exact])
+            covariance = np.diag([each.stderr**2 + model.rounding**2 for each in exact])
         scan.put(
             t,
             CMIProfile(

@@ -126,7 +126,6 @@ def plot_markov_length(scan: PhaseScan, ax: Axes) -> Axes:
     t = scan.dataset.t.values
     lengths = scan.markov_length
     xi = np.array([m.value for m in lengths])
-    error = np.array([m.stderr for m in lengths])
     known = np.isfinite(xi)
     low, high = np.array([m.interval for m in lengths]).T
     high = np.where(known & ~np.isfinite(high), 10.0 * scan.reach, high)  # out of the picture
@@ -143,8 +142,9 @@ def plot_markov_length(scan: PhaseScan, ax: Axes) -> Axes:
     )
     computed = scan.dataset.finished.values == 1
     reach = float(scan.reach)
-    top = float(np.nanmax(np.where(known, xi + 2 * error, np.nan))) if known.any() else 1.0
-    if top > 0.4 * reach:
+    # an interval without an upper end leaves the picture
+    top = float(min(high[known].max(), 3.0 * xi[known].max())) if known.any() else 1.0
+    if top > 0.6 * reach:
         ax.axhline(reach, color=_INK, linewidth=0.8, linestyle=":")
         ax.annotate(
             "reach of the sample",
@@ -154,7 +154,7 @@ def plot_markov_length(scan: PhaseScan, ax: Axes) -> Axes:
             fontsize=7,
             ha="right",
         )
-    ax.set_ylim(0.0, 1.15 * max(top, reach if top > 0.4 * reach else 0.0))
+    ax.set_ylim(0.0, 1.15 * max(top, reach if top > 0.6 * reach else 0.0))
     if computed.any() and not known.any():
         ax.set_yticks([])
         ax.annotate("not resolved at any level", (0.5, 0.5), xycoords="axes fraction", fontsize=8, ha="center")

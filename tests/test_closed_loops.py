@@ -10,7 +10,7 @@ from loops_by_transfer import Region
 from loops_by_transfer import log_probability as by_transfer
 from numpy.typing import NDArray
 
-from cmi.exact import ClosedLoops
+from cmi.exact import ClosedLoops, closed_loops
 from cmi.exact.closed_loops import log_probability
 from cmi.exact.even_subgraphs import log_even_subgraphs
 
@@ -262,3 +262,16 @@ def test_large_lattices_keep_their_digits(p: float) -> None:
     back_right, back_down = np.zeros_like(right), np.zeros_like(down)
     back_right[:, :, :-1], back_down[:, :-1] = right[:, ::-1, -2::-1], down[:, -2::-1, ::-1]
     np.testing.assert_allclose(log_probability(back_right, back_down, p, 0, 60), by_rows, rtol=0, atol=1e-9)
+
+
+def test_control_variates_keep_the_mean(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Adding c (rho - 1) changes the mean within its error and lowers that; not where rho has a tail."""
+    model = ClosedLoops(L=11, side=2, samples=6000)
+    for p, lower in ((0.13, 0.65), (0.11, 0.92), (0.03, 1.0)):
+        with monkeypatch.context() as patch:
+            patch.setattr(closed_loops, "_controlled", lambda local: local)
+            plain = model.local(2 * p, 2)
+        controlled = model.local(2 * p, 2)
+        error = (controlled - plain).std(ddof=1) / np.sqrt(len(plain))
+        assert abs(controlled.mean() - plain.mean()) < 3.5 * error + 1e-12
+        assert controlled.std() <= lower * plain.std()

@@ -113,7 +113,7 @@ def test_scans_of_exact_models_know_their_errors() -> None:
     levels_together = np.corrcoef(drawn[:, 0, 0], drawn[:, 1, 0])[0, 1]
     assert levels_together > 0.5  # the same flips
     chain = exact_scan(GaussianChain(L=25), [0.5])
-    assert not chain.dataset.stderr.values.any()
+    assert chain.dataset.stderr.values.max() < 1e-14
     assert chain.markov_length[0].value == pytest.approx(1.07, abs=0.01)
 
 

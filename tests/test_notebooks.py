@@ -21,7 +21,7 @@ def cells(script: Path) -> list[tuple[str, str]]:
         head, _, body = part.partition("\n")
         text = body.strip("\n")
         if "[markdown]" in head:
-            text = "\n".join(line.removeprefix("# ").removeprefix("#") for line in text.splitlines())
+            text = "\n".join(line[2:] for line in text.splitlines())
         found.append(("markdown" if "[markdown]" in head else "code", text))
     return found
 

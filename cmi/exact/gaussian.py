@@ -29,6 +29,8 @@ __all__ = ["GaussianChain", "GaussianField", "GaussianModel"]
 class GaussianModel(ExactModel):
     """What Gaussian models share: they have a covariance and no transition."""
 
+    rounding: ClassVar[float] = 1e-15
+
     @property
     @abstractmethod
     def covariance(self) -> FloatArray:

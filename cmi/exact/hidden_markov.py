@@ -57,6 +57,7 @@ class HiddenMarkovChain(ExactModel):
 
     name: ClassVar[str] = "hidden-markov"
     noise: ClassVar[str] = "flip"
+    rounding: ClassVar[float] = 1e-14
     L: int = 17
     flip: float = 0.2
     seed: int = 0

@@ -38,6 +38,7 @@ class ExactModel(ABC):
 
     name: ClassVar[str]
     noise: ClassVar[str] = "interpolation"
+    rounding: ClassVar[float] = 0.0  # absolute error of `cmi` in nats, where it is a difference of larger numbers
 
     @property
     @abstractmethod
