@@ -160,7 +160,8 @@ def fit_markov_length(
     The interval is that of a bootstrap: 400 curves are drawn around the fit, and what the misfit explains of the
     residuals, with the covariance, which is that of the means of one local value per sample; widths are selected
     and weighted anew for each. To its variance is added that of the misfit, at least 1 %, widened by the ratio of
-    Student's t to the normal quantile, as few widths tell it. How often it covers the length that the exact curve
+    Student's t to the normal quantile, as few widths tell it; and both are taken n/(n-2) times for n widths,
+    as which one is the last depends on its noise. How often it covers the length that the exact curve
     shows, and the length of r to infinity: `benchmarks/markov_lengths.py`. The latter is longer where the decay has
     a power in front, as in `cmi.exact.RepetitionCode`.
 
@@ -376,7 +377,9 @@ class _Curve:
         for each in found.ranges:
             few = float(student_t.ppf(0.975, n - each.start - 2)) / _TWO_SIDED
             own.append(max(few * each.misfit, _LEAST_MISFIT) ** 2 * (each.gain[1] ** 2).sum())
-        return float(np.sqrt(varied.var(ddof=1) + found.weights @ np.array(own)))
+        # which width is the last one goes along with where it fell: of few widths that makes intervals too narrow
+        few = n / (n - 2.0)
+        return float(np.sqrt(few * (varied.var(ddof=1) + found.weights @ np.array(own))))
 
     def centre(self, found: _Decay, n: int) -> FloatArray:
         """The curve without its noise: the fit to all widths, and what the misfit explains of the residuals."""

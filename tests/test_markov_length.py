@@ -134,7 +134,7 @@ def test_bounds_where_there_is_no_fit() -> None:
     assert fit_markov_length([1, 2], [0.5, 0.5], 1e-4 * np.eye(2)).upper == np.inf
     clear = fit_markov_length(R, np.exp(-R / 2.0), 1e-8 * np.eye(8))
     assert clear.upper > clear.value
-    assert clear.upper == pytest.approx(2.0, rel=0.02)
+    assert clear.upper == pytest.approx(2.0, rel=0.04)
 
 
 def test_few_widths_do_not_fake_a_length() -> None:
