@@ -36,10 +36,10 @@ def scaling_curves(
 
 @pytest.mark.parametrize("correction", [0.0, 0.2])
 def test_crossing_and_collapse_of_known_curves(correction: float) -> None:
-    """Over 12 data sets: t_c and nu lie in their intervals, also where corrections move the crossings."""
+    """Over 8 data sets: t_c and nu lie in their intervals, also where corrections move the crossings."""
     t = np.linspace(0.3, 0.5, 11)
     inside, nus, moved = 0, 0, []
-    for seed in range(12):
+    for seed in range(8):
         curves = scaling_curves(t, (5.0, 10.0, 20.0, 40.0), seed, correction=correction)
         found = crossings(t, curves)
         assert found
@@ -51,8 +51,8 @@ def test_crossing_and_collapse_of_known_curves(correction: float) -> None:
         inside += fit.interval[0] < 0.4 < fit.interval[1]
         nus += fit.nu_interval[0] < 1.3 < fit.nu_interval[1]
         assert fit.interval[1] - fit.interval[0] < 0.1
-    assert inside >= 10
-    assert nus >= 10
+    assert inside >= 7
+    assert nus >= 7
     if correction:
         assert np.mean(moved) < 0.38  # crossings alone would put it there
 
@@ -86,7 +86,7 @@ def loops(sides: tuple[int, ...], samples: tuple[int, ...], levels: list[float])
 def test_closed_loops_have_their_transition() -> None:
     """Three sizes in seconds; five, and p_c within 0.005, in `benchmarks/closed_loops.py`."""
     scans = loops(
-        (2, 3, 5), (12_000, 8_000, 5_000), [0.16, 0.18, 0.19, 0.2, 0.21, 0.22, 0.23, 0.24, 0.25, 0.26, 0.28]
+        (2, 3, 5), (8_000, 5_000, 2_500), [0.16, 0.18, 0.19, 0.2, 0.21, 0.22, 0.23, 0.24, 0.25, 0.26, 0.28]
     )
     found = locate_transition(scans)
     assert found.verdict == "transition", found.message
