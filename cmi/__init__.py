@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cmi.data import SampleSet, open_dataset
     from cmi.estimate import CMIEstimate, CMIProfile, cmi_profile, estimate_cmi
-    from cmi.exact_scan import exact_scan
     from cmi.fidelity import diffusion_bound, i_mmse_cmi, mmse_gap_bound, recovery_bound, sequence_bound
     from cmi.markov_length import MarkovLength, fit_markov_length
     from cmi.noise import Noise, noise_schedule
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from cmi.scan import ScanFailed, ScanInterrupted, phase_scan
     from cmi.sizes import scan_sizes
     from cmi.transition import Transition, locate_transition
+    from cmi.truth import exact_scan
 
 __all__ = [
     "CMIEstimate",
@@ -62,7 +62,7 @@ _HOME = {
     "cmi_profile": "estimate",
     "diffusion_bound": "fidelity",
     "estimate_cmi": "estimate",
-    "exact_scan": "exact_scan",
+    "exact_scan": "truth",
     "fit_markov_length": "markov_length",
     "i_mmse_cmi": "fidelity",
     "locate_transition": "transition",

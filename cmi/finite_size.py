@@ -105,7 +105,8 @@ def crossings(levels: FloatArray, curves: Mapping[float, FloatArray]) -> tuple[C
         for i, j in pairwise(clear):
             if sign[i] == sign[j]:
                 continue
-            part, weights = slice(i, j + 1), 1.0 / error[i : j + 1]
+            part = slice(i, j + 1)
+            weights = 1.0 / np.maximum(error[part], 1e-6 * error[part].max())
             design = np.stack([np.ones(j + 1 - i), levels[part]], axis=1)
             line = np.linalg.pinv(design * weights[:, None]) * weights @ difference[:, part].T
             with np.errstate(divide="ignore", invalid="ignore"):
@@ -132,6 +133,11 @@ def collapse(levels: FloatArray, curves: Mapping[float, FloatArray], around: Seq
     Collapse or None
         None where there are too few levels for a fit.
 
+    Raises
+    ------
+    ValueError
+        For fewer than three sizes.
+
     Examples
     --------
     >>> t = np.linspace(0.3, 0.5, 9)
@@ -142,6 +148,8 @@ def collapse(levels: FloatArray, curves: Mapping[float, FloatArray], around: Seq
     (0.4, 1.0, True)
     """
     sizes = sorted(curves)
+    if len(sizes) < 3:
+        raise ValueError(f"a collapse takes at least three sizes, got {len(sizes)}")
     best: tuple[list[_Fit], tuple[float, ...]]
     for first in range(len(sizes) - 2):
         some = tuple(sizes[first:])

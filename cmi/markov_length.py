@@ -12,7 +12,7 @@ Each is a line in log I, so that all of them are fitted and compared in the same
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -206,10 +206,28 @@ def fit_markov_length(
         raise ValueError(f"widths {r.shape}, cmi {y.shape} and covariance {errors.shape} do not belong together")
     if len(r) > 1 and not np.all(np.diff(r) > 0):
         raise ValueError(f"widths must rise, got {r.tolist()}")
+    if radius < 0:
+        raise ValueError(f"radius must be at least 0, got {radius}")
+    unit = _unit(y)  # squares of very small or large numbers are none
+    if unit != 1.0:
+        found = fit_markov_length(
+            r,
+            y / unit,
+            errors / unit / unit,
+            reach=reach,
+            radius=radius,
+            floor=np.asarray(floor) / unit,
+            floor_stderr=np.asarray(floor_stderr) / unit,
+        )
+        return replace(
+            found, amplitude=found.amplitude * unit, floor=tuple(float(each * unit) for each in found.floor)
+        )
+    known = np.isfinite(errors).all(axis=1) & (np.diagonal(errors) >= 0.0)
+    y, errors = np.where(known, y, np.nan), np.where(known[:, None] & known, errors, 0.0)
     # exact curves have no errors: then everything above 0 counts
     sd = np.sqrt(np.maximum(np.diagonal(errors), (1e-12 * y) ** 2))
     least = np.fmax(np.broadcast_to(np.asarray(floor, dtype=np.float64), r.shape), 0.0)
-    spread = np.nan_to_num(np.broadcast_to(np.asarray(floor_stderr, dtype=np.float64), r.shape))
+    spread = np.nan_to_num(np.broadcast_to(np.asarray(floor_stderr, dtype=np.float64), r.shape), posinf=np.inf)
     bar = np.where(least > 0.0, least + _NOISE_FLOOR * np.hypot(sd, spread), _NOISE_FLOOR * sd)
     needed = tuple(bar.tolist())
     fits = (r > 0) & (r < (np.inf if reach is None else reach))
@@ -344,7 +362,8 @@ class _Curve:
         spread = np.diagonal(noise) + float(weights @ np.array([each.misfit for each in ranges])) ** 2
         level = float(np.average(z - _shape(c, g, end)[0], weights=held / spread))
         # _shape leaves 1/c to the amplitude, so that c = 0 is a value like any other
-        amplitude = float(np.exp(level)) / c if np.isfinite(end) and c > 0.0 else float(np.exp(level))
+        with np.errstate(over="ignore"):
+            amplitude = float(np.exp(level)) / c if np.isfinite(end) and c > 0.0 else float(np.exp(level))
         return _Decay(form, tuple(ranges), weights, held_out, amplitude)
 
     def error(self, found: _Decay, n: int) -> float:
@@ -394,10 +413,15 @@ class _Curve:
     def noise(self, n: int) -> FloatArray:
         """Covariance of the errors of log I."""
         mean = np.abs(self.y[:n])
-        relative = self.errors[:n, :n] / np.outer(mean, mean)
+        relative = self.errors[:n, :n] / mean / mean[:, None]
         floor = np.maximum((self.sd[:n] / mean) ** 2 - np.diagonal(relative), 0.0)
-        # widths whose errors are one and the same make it singular: a little of their own tells nothing else
-        return np.asarray(relative + np.diag(floor + 1e-9 * np.diagonal(relative)))
+        # widths whose errors are one and the same make it singular, rounding worse than that
+        noise = relative + np.diag(floor)
+        eigenvalues, vectors = np.linalg.eigh(noise)
+        least = 1e-9 * np.diagonal(noise).min()
+        if eigenvalues[0] < least:
+            noise = (vectors * np.maximum(eigenvalues, least)) @ vectors.T
+        return np.asarray(noise)
 
     def logs(self, curves: FloatArray) -> FloatArray:
         """E log(y + error) = log y - (sd/y)^2/2 to second order; this adds it again."""
@@ -427,7 +451,8 @@ def _fit(start: int, g: FloatArray, end: float, z: FloatArray, noise: FloatArray
     eigenvalues = np.maximum(eigenvalues, 1e-30)
     level, misfit, span = 0.0, 0.0, g[-1] - g[0]
     # a curve that is flat up to the reach, or rises, has no length, and c no lower end: the fit must not run away
-    lowest = -3.0 / (end - g[0]) if np.isfinite(end) else -20.0 / span
+    lowest = max(-3.0 / (end - g[0]) if np.isfinite(end) else -np.inf, -20.0 / span)
+    c = max(c, lowest)
     for _ in range(50):
         shape, slope = _shape(c, g, end)
         values, ones, slopes = (z - shape) @ vectors, vectors.sum(axis=0), slope @ vectors
@@ -447,8 +472,11 @@ def _solve(z: FloatArray, ones: FloatArray, slopes: FloatArray, weights: FloatAr
     """(level, change) of the weighted least squares of z to level ones + change slopes."""
     a, b, d = weights @ (ones * ones), weights @ (ones * slopes), weights @ (slopes * slopes)
     u, v = weights @ (ones * z), weights @ (slopes * z)
-    determinant = a * d - b * b
-    return float((d * u - b * v) / determinant), float((a * v - b * u) / determinant)
+    mean, slope = u / a, d - b * b / a
+    if slope <= 1e-13 * d:
+        return float(mean), 0.0  # over these widths the form is flat whatever its coefficient
+    change = (v - b * mean) / slope
+    return float(mean - change * b / a), float(change)
 
 
 def _misfit(values: FloatArray, ones: FloatArray, slopes: FloatArray, eigenvalues: FloatArray) -> float:
@@ -513,8 +541,16 @@ def _choose(decays: Mapping[str, _Decay]) -> str:
     return chosen
 
 
+def _unit(y: FloatArray) -> float:
+    """A power of two near the largest value, where that is far from 1."""
+    largest = float(np.abs(y[np.isfinite(y)]).max(initial=0.0))
+    return 1.0 if largest == 0.0 or 1e-60 < largest < 1e60 else float(2.0 ** np.floor(np.log2(largest)))
+
+
 def _lengths_above(curves: FloatArray, sd: FloatArray, bar: FloatArray) -> NDArray[np.int64]:
     """How many widths from the first on each curve stands above the bar."""
+    if curves.shape[1] == 0:
+        return np.zeros(len(curves), dtype=np.int64)
     with np.errstate(invalid="ignore"):
         above = np.isfinite(curves) & np.isfinite(sd) & (curves > 0.0) & (curves > bar)
     return np.asarray(np.where(above.all(axis=1), above.shape[1], np.argmin(above, axis=1)))
@@ -525,6 +561,8 @@ def _short_bound(r: FloatArray, y: FloatArray, sd: FloatArray, n: int) -> float:
     if n == 0:
         return float("nan")
     last = min(n, len(r) - 1)
+    if not np.isfinite([y[last], sd[last]]).all():
+        return float("inf")
     lowest_start, highest_end = y[0] - 2.0 * sd[0], y[last] + 2.0 * sd[last]
     if last == 0 or not 0.0 < highest_end < lowest_start:
         return float("inf")

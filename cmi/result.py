@@ -245,27 +245,28 @@ class PhaseScan:
         """Return curves (count, t, r) as other samples might have given them: a bootstrap over blocks of samples.
 
         Each block counts as often as it is drawn, at all levels and widths at once, so that what these share is
-        kept; the spread at each is its standard error. A scan without blocks is drawn from its covariances, each
-        level by itself.
+        kept; the spread at each is its standard error. Levels without blocks, or with blocks that are all alike,
+        are drawn from their covariances, each level by itself.
         """
         rng = np.random.default_rng(seed)
         cmi, stderr = self.dataset.cmi.values, self.dataset.stderr.values
-        if "blocks" in self.dataset:
-            blocks = self.dataset.blocks.values
-            n = blocks.shape[1]
-            weights = rng.multinomial(n, np.full(n, 1.0 / n), size=count) / n - 1.0 / n
-            centred = blocks - blocks.mean(axis=1, keepdims=True)
-            moved = np.einsum("db,tbr->dtr", weights, np.nan_to_num(centred))
-            spread = centred.std(axis=1) / np.sqrt(n)
-            with np.errstate(divide="ignore", invalid="ignore"):
-                scale = np.where(spread > 0.0, stderr / spread, 0.0)
-            return np.asarray(cmi + moved * np.nan_to_num(scale))
         moved = np.zeros((count, *cmi.shape))
         for i, covariance in enumerate(self.dataset.covariance.values):
             if np.isfinite(covariance).all():
                 values, vectors = np.linalg.eigh(covariance)
                 root = vectors * np.sqrt(np.maximum(values, 0.0))
                 moved[:, i] = rng.standard_normal((count, len(values))) @ root.T
+        if "blocks" in self.dataset:
+            blocks = self.dataset.blocks.values
+            n = blocks.shape[1]
+            weights = rng.multinomial(n, np.full(n, 1.0 / n), size=count) / n - 1.0 / n
+            centred = blocks - blocks.mean(axis=1, keepdims=True)
+            spread = centred.std(axis=1) / np.sqrt(n)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                scale = stderr / spread
+                known = np.isfinite(scale) & (spread > 1e-6 * stderr)
+                together = np.einsum("db,tbr->dtr", weights, np.nan_to_num(centred)) * np.where(known, scale, 0.0)
+            moved = np.where(known.all(axis=1)[None, :, None], together, moved)
         return np.asarray(cmi + moved)
 
     def _diagnostic(self, name: str) -> xr.DataArray:

@@ -103,7 +103,7 @@ def scan_sizes(
     scans: dict[float, PhaseScan] = {}
     while True:
         for size, part in parts.items():
-            unit = part.shape[0 if part.channel_axis != 0 else 1] / _PARTS
+            unit = (wanted[0] if how == "block" else size) / _PARTS
             scans[size] = phase_scan(
                 part,
                 levels=times,
@@ -133,7 +133,10 @@ def sized(
     >>> sized(data, 15).shape, sized(data, 20, how="block").shape, float(sized(data, 20, how="block").samples.max())
     ((15, 15), (5, 5), 4.0)
     """
-    axis = None if samples.channel_axis is None else samples.channel_axis % len(samples.shape)
+    axis, dims = samples.channel_axis, len(samples.shape)
+    if axis is not None and (dims < 2 or not -dims <= axis < dims):
+        raise ValueError(f"a sample of shape {samples.shape} has no channel axis {axis} beside space")
+    axis = None if axis is None else axis % dims
     space = [i for i in range(len(samples.shape)) if i != axis]
     middle = [samples.shape[i] // 2 for i in space] if center is None else np.atleast_1d(center).tolist()
     if len(middle) != len(space):

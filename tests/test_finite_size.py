@@ -249,3 +249,42 @@ def test_draws_without_blocks_come_from_the_covariance() -> None:
     assert abs(np.corrcoef(drawn[:, 0, 0], drawn[:, 1, 0])[0, 1]) < 0.1  # levels do not
     with pytest.raises(ValueError, match="blocks does not hold numbers"):
         PhaseScan(scan.dataset.assign(blocks=("t", [0.0, 1.0])))
+
+
+def test_levels_without_blocks_have_their_own_errors() -> None:
+    """Resumed from a file that has none: these levels are not exact."""
+    x = GaussianChain(L=9).sample(400, 0)
+    old = PhaseScan(phase_scan(x, levels=[0.3, 0.5]).dataset.drop_vars("blocks"))
+    scan = phase_scan(x, levels=[0.3, 0.5, 0.7], resume=old)
+    np.testing.assert_allclose(scan.draws(2000, 0).std(axis=0), scan.dataset.stderr.values, rtol=0.15)
+
+
+def test_rounding_is_no_cmi() -> None:
+    """At t = 1 of closed loops nothing is left but rounding, which must not decide anything."""
+    levels = [0.18, 0.22, 0.26, 0.3]
+    small, with_end = (loops((1, 2, 3), (600, 600, 600), each) for each in (levels, [*levels, 1.0]))
+    assert locate_transition(with_end).verdict == locate_transition(small).verdict
+    assert max(c.level for c in crossings(*scale_free(with_end)[:2])) < 0.3
+    assert not with_end[15.0].markov_length[-1].success
+
+
+def test_a_crossing_beside_a_level_without_error() -> None:
+    rng = np.random.default_rng(0)
+    difference = np.tile([-0.01, 1e-3], (100, 1))
+    difference[1:, 0] += 1e-3 * rng.standard_normal(99)
+    found = crossings(np.array([0.3, 1.0]), {1.0: np.zeros((100, 2)), 2.0: difference})
+    assert found[0].level == pytest.approx(0.3 + 0.7 * 10 / 11, abs=1e-3)
+    with pytest.raises(ValueError, match="at least three sizes, got 2"):
+        collapse(LEVELS, {1.0: np.zeros((3, 9)), 2.0: np.zeros((3, 9))}, [0.5])
+
+
+def test_channels_first_by_a_negative_axis() -> None:
+    x = np.random.default_rng(0).random((60, 3, 16, 16))
+    for axis in (0, -3):
+        scans = scan_sizes(SampleSet(x, "x", "array", 60, channel_axis=axis), [5, 15], levels=[0.5])
+        assert [scan.config["radius"] for scan in scans.values()] == [0, 1]
+    with pytest.raises(ValueError, match="has no channel axis 7 beside space"):
+        sized(SampleSet(x, "x", "array", 60, channel_axis=7), 5)
+    with pytest.raises(ValueError, match="levels are empty"):
+        exact_scan(GaussianChain(), [])
+    assert exact_scan(GaussianChain(), [0.3, 0.3]).complete

@@ -34,7 +34,7 @@ FLOW = [
     "finite_size",
     "transition",
     "result",
-    "exact_scan",
+    "truth",
     "scan",
     "sizes",
     "plot",
@@ -193,3 +193,9 @@ def test_every_package_is_installed() -> None:
         for path in (ROOT / top).rglob("__init__.py")
     }
     assert set(named) == found
+
+
+def test_no_module_hides_a_public_name() -> None:
+    """A submodule that has been imported would stand in the place of a function of the same name."""
+    modules = {path.stem for path in (ROOT / "cmi").iterdir()}
+    assert not modules & set(cmi.__all__)

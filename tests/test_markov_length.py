@@ -208,3 +208,53 @@ def test_a_curve_that_is_all_bias_has_no_length() -> None:
     assert scan.dataset.cmi.values[0, 0] > 10.0 * scan.dataset.stderr.values[0, 0]  # what it reads
     assert not scan.markov_length[0].success
     assert "above the noise floor" in scan.markov_length[0].message
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-170, 1e-12, 1e12, 1e155, 1e300])
+def test_units_of_the_curve_do_not_matter(scale: float) -> None:
+    curve = np.exp(-R / 2.0)
+    exact = fit_markov_length(R, scale * curve, np.zeros((8, 8)))
+    assert exact.value == pytest.approx(2.0, rel=1e-6)
+    assert exact.amplitude == pytest.approx(scale, rel=1e-6)
+    if 1e-150 < scale < 1e150:
+        plain = fit_markov_length(R, curve, np.diag((0.02 * curve) ** 2))
+        scaled = fit_markov_length(R, scale * curve, np.diag((0.02 * scale * curve) ** 2))
+        assert scaled.interval == pytest.approx(plain.interval, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("widths", "curve", "covariance", "options"),
+    [
+        ([0], [0.1], [[1e-6]], {}),
+        ([], [], np.zeros((0, 0)), {}),
+        (R[:4], [0.01, 0.03, 0.09, 0.27], 1e-6 * np.eye(4), {"reach": 300}),
+        (R, 0.01 * 1.5**R, np.diag((1e-3 * 0.01 * 1.5**R) ** 2), {"reach": 40}),
+        (R[:4], np.exp(-10.0 * (R[:4] - 1)), np.diag((1e-3 * np.exp(-10.0 * (R[:4] - 1))) ** 2), {"radius": 30}),
+        (R[:4], 0.1 * np.exp(-R[:4]), 1e-8 * np.eye(4) + np.nan * (np.eye(4)[::-1]), {}),
+        (R[:4], 0.3 * np.exp(-R[:4] / 3), 1e-6 * np.eye(4) - 0.9e-6, {}),
+        (R[:4], 0.3 * np.exp(-R[:4] / 3), 1e-8 * np.ones((4, 4)), {}),
+        ([1, 2], [1.0, -np.inf], 1e-6 * np.eye(2), {}),
+        (R, np.exp(-R / 2.0), 1e-6 * np.eye(8), {"floor": 0.01, "floor_stderr": np.inf}),
+        (R[:4], np.exp(-R[:4] / 2.0), np.diag([0.0, 1e-20, 1e-20, 1e-20]), {}),
+        (R, np.exp(-R / 2.0), -np.eye(8), {}),
+    ],
+)
+def test_any_curve_has_an_answer(widths: Any, curve: Any, covariance: Any, options: dict[str, Any]) -> None:
+    """Without an error or a warning, and what is claimed is finite and holds its own value."""
+    fit = fit_markov_length(widths, curve, covariance, **options)
+    if fit.success and fit.form != "power":
+        assert np.isfinite([fit.value, fit.stderr]).all()
+        assert fit.interval[0] <= fit.value <= fit.interval[1]
+    else:
+        assert fit.message
+
+
+def test_scans_without_a_buffer_have_no_length() -> None:
+    x = np.random.default_rng(0).standard_normal((200, 9))
+    scan = phase_scan(x, levels=[0.3, 0.5], widths=[0])
+    assert [m.success for m in scan.markov_length] == [False, False]
+
+
+def test_a_radius_below_zero_is_refused() -> None:
+    with pytest.raises(ValueError, match="radius must be at least 0, got -2"):
+        fit_markov_length(R, np.ones(8), np.eye(8), radius=-2)

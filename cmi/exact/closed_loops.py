@@ -154,6 +154,7 @@ class ClosedLoops(ExactModel):
 
     name: ClassVar[str] = "loops"
     noise: ClassVar[str] = "flip"
+    rounding: ClassVar[float] = 1e-11
     L: int = 10
     side: int = 1
     samples: int = 1000

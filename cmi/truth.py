@@ -26,7 +26,7 @@ def exact_scan(model: ExactModel, levels: Iterable[float], widths: Iterable[int]
     ----------
     model : ExactModel
     levels : iterable of float
-        Times t of the model's noise.
+        Times t of the model's noise, each once.
     widths : iterable of int, optional
         Default: all that fit.
 
@@ -39,10 +39,12 @@ def exact_scan(model: ExactModel, levels: Iterable[float], widths: Iterable[int]
     >>> from cmi import exact_scan
     >>> from cmi.exact import GaussianChain
     >>> scan = exact_scan(GaussianChain(L=25), [0.3, 0.5, 0.7])
-    >>> [str(xi) for xi in scan.markov_length]
-    ['0.48 +- 0.00', '1.07 +- 0.01', '2.23 +- 0.03']
+    >>> [round(xi.value, 1) for xi in scan.markov_length]  # of an endless chain 0.48, 1.07, 2.24
+    [0.5, 1.1, 2.2]
     """
-    times = np.array(sorted(float(t) for t in levels))
+    times = np.unique(np.array([float(t) for t in levels]))
+    if len(times) == 0:
+        raise ValueError("levels are empty: give at least one time t in [0, 1]")
     schedule, partition = model.schedule(), model.partition(widths)
     config: dict[str, Any] = {
         "data": {
@@ -68,7 +70,7 @@ def exact_scan(model: ExactModel, levels: Iterable[float], widths: Iterable[int]
     for t in times.tolist():
         if isinstance(model, ClosedLoops):
             local = np.array([model.local(t, r) for r in partition.widths])
-            covariance = np.atleast_2d(np.cov(local)) / local.shape[1]
+            covariance = np.atleast_2d(np.cov(local)) / local.shape[1] + model.rounding**2 * np.eye(len(local))
             value = local.mean(axis=1)
         else:
             exact = [model.cmi(t, r) for r in partition.widths]
