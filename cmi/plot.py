@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cmi.markov_length import decay
 from cmi.methods import named
 from cmi.output import check_output, replacing
 from cmi.transition import locate_transition, scale_free
@@ -214,7 +213,6 @@ def plot_decay(scan: PhaseScan, ax: Axes | None = None) -> Axes:
     if ax is None:
         ax = _figure(1, (5.2, 3.6))[0]
     data, lengths = scan.dataset, scan.markov_length
-    config = scan.config
     r = data.r.values.astype(np.float64)
     computed = np.flatnonzero(data.finished.values == 1)
     resolved = [i for i in computed if lengths[i].success]
@@ -247,10 +245,7 @@ def plot_decay(scan: PhaseScan, ax: Axes | None = None) -> Axes:
         label = f"t = {data.t.values[i]:.3g}"
         if length.success:
             fine = np.linspace(min(length.widths_used), min(max(length.widths_used), scan.reach - 0.2), 100)
-            g = decay(length.form, fine, int(config["radius"]))
-            end = float(decay(length.form, scan.reach, int(config["radius"])))
-            curve = length.amplitude * (np.exp(-length.coefficient * g) - np.exp(-length.coefficient * end))
-            ax.plot(fine, curve, color=colour, linewidth=1.2)
+            ax.plot(fine, length.at(fine), color=colour, linewidth=1.2)
             label += f", \u03be = {length.value:.2g}" + (
                 "" if length.form == "exponential" else f" ({length.form})"
             )

@@ -175,6 +175,8 @@ class PhaseScan:
         """
         data, reach, radius = self.dataset, self.reach, int(self.config["radius"])
         floor, error = self.floor
+        shape, channels = self.config["data"]["shape"], self.config["channel_axis"]
+        dims = max(sum(side > 1 for axis, side in enumerate(shape) if axis != channels), 1)
         return tuple(
             fit_markov_length(
                 data.r.values,
@@ -184,6 +186,7 @@ class PhaseScan:
                 radius=radius,
                 floor=floor[i],
                 floor_stderr=error[i],
+                dims=dims,
             )
             if data.finished.values[i]
             else MarkovLength.unresolved("not computed")

@@ -30,6 +30,8 @@ FLOW = [
     "data",
     "methods",
     "estimate",
+    "forms",
+    "decay_fit",
     "markov_length",
     "finite_size",
     "transition",

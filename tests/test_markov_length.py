@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cmi import fit_markov_length, phase_scan
-from cmi.markov_length import decay
+from cmi.forms import decay
 
 R = np.arange(1, 9)
 
