@@ -68,6 +68,11 @@ class Decay:
         return float(self.weights @ np.array([each.c for each in self.ranges]))
 
     @cached_property
+    def start(self) -> int:
+        """Index of the first width of the fits that hold half the weight."""
+        return self.ranges[int(np.searchsorted(np.cumsum(self.weights), 0.5))].start
+
+    @cached_property
     def misfit(self) -> float:
         """Relative scatter of the curve around the form, beyond its errors."""
         return float(self.weights @ np.array([each.misfit for each in self.ranges]))

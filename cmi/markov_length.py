@@ -56,6 +56,8 @@ class MarkovLength:
         b and p of the exponential, the likeliest: how small widths depart from it, see `cmi.forms`.
     reach, radius : float and int
         Where C ends, and the half side of A, as the fit was given them.
+    first_width : int
+        The fits that hold half the weight start here or before; narrower widths bend the curve too much.
     """
 
     value: float
@@ -76,6 +78,7 @@ class MarkovLength:
     prefactor: float = 0.0
     reach: float = float("inf")
     radius: int = 0
+    first_width: int = 0
 
     @classmethod
     def unresolved(
@@ -264,8 +267,8 @@ def fit_markov_length(
             decays[each] = curve.averaged(decays[each], n)
         best = max(each.held_out.sum() for each in decays.values())
         evidence = {name: float(each.held_out.sum() - best) for name, each in decays.items()}
-        closest = min(decays, key=lambda name: decays[name].misfit)
-        misfit = decays[closest].misfit
+        closest = min(decays, key=lambda name: decays[name].ranges[0].misfit)
+        misfit = decays[closest].ranges[0].misfit
         if misfit <= _FITS:
             break
     else:
@@ -291,6 +294,7 @@ def fit_markov_length(
         value, stderr, interval = float("inf"), float("nan"), (interval[0], float("inf"))
     others = [name for name in FORMS if name != form and evidence[form] - evidence[name] < _BETTER]
     message = f"{form}, r = {used[0]}..{used[-1]}"
+    message += f", mostly from {used[chosen.start]} on" if chosen.start else ""
     message += f", off by {chosen.misfit:.0%}" if chosen.misfit > 0.005 else ""
     message += f"; {' and '.join(others)} not ruled out" if others else ""
     message += f"; no form fits up to r = {int(r[far - 1])}" if n < far else ""
@@ -313,6 +317,7 @@ def fit_markov_length(
         chosen.prefactor,
         curve.reach,
         radius,
+        used[chosen.start],
     )
 
 

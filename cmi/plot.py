@@ -189,8 +189,9 @@ def plot_markov_length(scan: PhaseScan, ax: Axes) -> Axes:
 def plot_decay(scan: PhaseScan, ax: Axes | None = None) -> Axes:
     """Draw I(A:C|B_r) against r on a logarithmic axis, with the fitted form at each level and its floor.
 
-    Points that the fit uses are filled; bars are two standard errors; dotted lines, in the colour of their level,
-    are what the CMI had to exceed. Of many levels five are drawn, of which as many as can be are resolved.
+    Points that the fit uses are filled; bars are two standard errors; lines are dashed below the widths from which
+    most of the fit is taken; dotted lines, in the colour of their level, are what the CMI had to exceed. Of many
+    levels five are drawn, of which as many as can be are resolved.
 
     Parameters
     ----------
@@ -245,7 +246,9 @@ def plot_decay(scan: PhaseScan, ax: Axes | None = None) -> Axes:
         label = f"t = {data.t.values[i]:.3g}"
         if length.success:
             fine = np.linspace(min(length.widths_used), min(max(length.widths_used), scan.reach - 0.2), 100)
-            ax.plot(fine, length.at(fine), color=colour, linewidth=1.2)
+            ax.plot(fine, length.at(fine), "--", color=colour, linewidth=0.7)
+            held = fine[fine >= length.first_width]
+            ax.plot(held, length.at(held), color=colour, linewidth=1.2)
             label += f", \u03be = {length.value:.2g}" + (
                 "" if length.form == "exponential" else f" ({length.form})"
             )

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cmi import fit_markov_length, phase_scan
+from cmi import exact_scan, fit_markov_length, phase_scan
+from cmi.exact import GaussianChain, GaussianField
+from cmi.exact.gaussian import GaussianModel
 from cmi.forms import decay
 
 R = np.arange(1, 9)
@@ -137,6 +139,74 @@ def test_bounds_where_there_is_no_fit() -> None:
     assert clear.upper == pytest.approx(2.0, rel=0.04)
 
 
+@pytest.mark.parametrize(
+    ("model", "levels", "off"),
+    [
+        (GaussianChain(L=25), [0.35, 0.5, 0.65, 0.8], 0.002),
+        (GaussianChain(L=33, a=0.97), [0.35, 0.5, 0.65], 0.003),
+        (GaussianField(L=13), [0.5, 0.65, 0.8], 0.03),
+        (GaussianField(L=15, kappa=0.2), [0.6, 0.7, 0.8], 0.03),
+        (GaussianField(L=15, kappa=1.0), [0.5, 0.8], 0.03),
+    ],
+)
+def test_the_length_of_an_endless_system(model: GaussianModel, levels: list[float], off: float) -> None:
+    """What small widths add to the exponential does not shift xi: exact curves without noise, up to the edge."""
+    scan = exact_scan(model, levels)
+    for t, found in zip(levels, scan.markov_length, strict=True):
+        truth = model.markov_length(t)
+        assert found.success, (t, found.message)
+        assert found.value == pytest.approx(truth, rel=off), t
+        # without noise the error is that of the prefactor alone, and of a chain none
+        assert len(model.shape) == 1 or found.interval[0] <= truth <= found.interval[1], t
+        r = [each for each in found.widths_used if each >= found.first_width]
+        np.testing.assert_allclose(found.at(r), scan.dataset.cmi.sel(t=t, r=r).values, rtol=0.005)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("model", "samples", "level", "runs", "least"),
+    [
+        (GaussianChain(L=25), 2000, 0.65, 100, 86),
+        (GaussianChain(L=25), 20000, 0.5, 100, 86),
+        (GaussianField(L=11), 20000, 0.8, 30, 23),
+    ],
+)
+def test_the_interval_holds_the_length_of_an_endless_system(
+    model: GaussianModel, samples: int, level: float, runs: int, least: int
+) -> None:
+    """As often as it says: 95 % would fall below the least in one of 1,000 runs; and it is no wider than needed."""
+    found = [
+        phase_scan(model.sample(samples, seed), levels=[level], seed=seed).markov_length[0] for seed in range(runs)
+    ]
+    truth = model.markov_length(level)
+    assert sum(each.interval[0] <= truth <= each.interval[1] for each in found) >= least
+    spread = np.std([each.rate for each in found], ddof=1)
+    assert np.median([each.rate_stderr for each in found]) < (1.5 if len(model.shape) == 1 else 2.5) * spread
+
+
+def test_a_steep_first_pixel_is_left_out() -> None:
+    """Where one width departs by more than any bend, most of the fit starts after it, and says so."""
+    y = np.exp(-R / 3.0) * np.where(R == 1, 2.0, 1.0)
+    fit = fit_markov_length(R, y, np.diag((0.02 * y) ** 2))
+    assert fit.first_width == 2
+    assert f"mostly from {fit.first_width} on" in fit.message
+    assert fit.interval[0] < 3.0 < fit.interval[1]
+    assert np.isnan(fit_markov_length(R, np.zeros(8), np.eye(8)).at([1, 2])).all()
+
+
+def test_the_prefactor_of_two_dimensions() -> None:
+    """A power in front is found within its bounds, widens the interval, and is none in a chain."""
+    for p in (0.0, 0.25, 0.5):
+        y = (R + 0.5) ** -p * np.exp(-R / 2.0)
+        flat = fit_markov_length(R, y, np.diag((0.01 * y) ** 2), dims=2)
+        chain = fit_markov_length(R, y, np.diag((0.01 * y) ** 2))
+        assert flat.interval[0] < 2.0 < flat.interval[1]
+        assert chain.prefactor == 0.0
+        assert flat.stderr > 1.5 * chain.stderr
+        assert flat.value > chain.value
+    assert not chain.interval[0] < 2.0 < chain.interval[1]
+
+
 def test_few_widths_do_not_fake_a_length() -> None:
     """Flat curves with scatter of their own: a decay is claimed in about 2.5 %, with four widths as with eight."""
     for n in (4, 8):
@@ -255,6 +325,8 @@ def test_scans_without_a_buffer_have_no_length() -> None:
     assert [m.success for m in scan.markov_length] == [False, False]
 
 
-def test_a_radius_below_zero_is_refused() -> None:
+def test_geometry_that_is_none_is_refused() -> None:
     with pytest.raises(ValueError, match="radius must be at least 0, got -2"):
         fit_markov_length(R, np.ones(8), np.eye(8), radius=-2)
+    with pytest.raises(ValueError, match="dims must be at least 1, got 0"):
+        fit_markov_length(R, np.ones(8), np.eye(8), dims=0)
