@@ -280,7 +280,7 @@ class PhaseScan:
         return self.dataset[name]
 
     def take_over(self, earlier: PhaseScan) -> list[float]:
-        """Copy the finished levels of an earlier scan with the same configuration; return the levels left to do.
+        """Copy what an earlier scan with the same configuration has finished; return the levels left to do.
 
         Raises
         ------
@@ -296,13 +296,16 @@ class PhaseScan:
                     f"the scan to resume differs in {name}: {json.dumps(theirs.get(name))} there, "
                     f"{json.dumps(mine.get(name))} here"
                 )
-        todo = []
+        todo, taken = [], []
         places = {float(t): i for i, t in enumerate(earlier.dataset.t.values)}
         for i, t in enumerate(self.dataset.t.values.tolist()):
             j = places.get(t)
+            if self.dataset.finished.values[i]:
+                continue
             if j is None or not earlier.dataset.finished.values[j]:
                 todo.append(t)
                 continue
+            taken.append(t)
             for variable in ("cmi", "stderr", "bias", "covariance", "finished"):
                 self.dataset[variable].values[i] = earlier.dataset[variable].values[j]
             if "blocks" in earlier.dataset:
@@ -312,7 +315,7 @@ class PhaseScan:
                     self._diagnostic(variable).values[i] = earlier.dataset[variable].values[j]
         for text, levels in json.loads(earlier.dataset.attrs["warnings"]):
             for t in levels:
-                if t in self.dataset.t.values and t not in todo:
+                if t in taken:
                     self._warn((text,), t)
         return todo
 

@@ -66,7 +66,7 @@ def phase_scan(
     seed: int = 0,
     executor: Executor | None = None,
     progress: Progress | None = None,
-    resume: PhaseScan | None = None,
+    resume: PhaseScan | Sequence[PhaseScan] | None = None,
     refine: int = 0,
     **options: Any,
 ) -> PhaseScan:
@@ -96,8 +96,8 @@ def phase_scan(
         cores. The result is the same to the last bit.
     progress : callable, optional
         Called as ``progress(done, total)`` after every cell.
-    resume : PhaseScan, optional
-        An earlier scan with the same configuration: its finished levels are taken over.
+    resume : PhaseScan or sequence of them, optional
+        Earlier scans with the same configuration: their finished levels are taken over.
     refine : int
         Levels to add, two at a time, where the Markov length is largest so far (`refine_levels`).
     **options
@@ -166,15 +166,16 @@ def phase_scan(
     scan = PhaseScan.empty(times, schedule, partition, config, (*notes, *column_warnings(samples, outer)))
     del samples
     todo = [float(t) for t in times]
-    if resume is not None or refine:
+    earlier = [] if resume is None else [resume] if isinstance(resume, PhaseScan) else list(resume)
+    if earlier or refine:
         for option, value in options.items():
             if callable(value) and not _has_a_name(value):
                 raise ValueError(
                     f"a scan whose {option} is a function without a name of its own cannot be resumed, as it may "
                     "have been another function: define it at the top level of a module"
                 )
-    if resume is not None:
-        todo = scan.take_over(resume)
+    for each in earlier:
+        todo = scan.take_over(each)
     total = len(times) + refine
     try:
         with one_blas_thread():
@@ -210,7 +211,7 @@ def phase_scan(
         seed=seed,
         executor=executor,
         progress=progress,
-        resume=scan,
+        resume=[scan, *earlier],
         refine=refine - len(added),
         **options,
     )

@@ -9,7 +9,7 @@ CMI may grow with the size where that of the pixels does not.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, get_args
 
@@ -19,13 +19,29 @@ from cmi.checks import whole_number
 from cmi.data.sample_set import SampleSet
 from cmi.noise import noise_schedule
 from cmi.result import PhaseScan
-from cmi.scan import phase_scan
+from cmi.scan import ScanFailed, ScanInterrupted, phase_scan
 from cmi.transition import refine_levels
 
-__all__ = ["How", "scan_sizes", "sized"]
+__all__ = ["How", "SizesFailed", "SizesInterrupted", "scan_sizes", "sized"]
 
 How = Literal["crop", "block"]
 _PARTS = 5  # A, and B and C on either side of it
+
+
+class SizesFailed(RuntimeError):
+    """A scan of several sizes failed; ``partial`` is the dict of size to `PhaseScan` of what was finished."""
+
+    def __init__(self, partial: dict[float, PhaseScan], why: BaseException) -> None:
+        super().__init__(f"the scan failed: {str(why) or type(why).__name__}")
+        self.partial = partial
+
+
+class SizesInterrupted(KeyboardInterrupt):
+    """A scan of several sizes was interrupted; ``partial`` as of `SizesFailed`."""
+
+    def __init__(self, partial: dict[float, PhaseScan]) -> None:
+        super().__init__("the scan was interrupted")
+        self.partial = partial
 
 
 def scan_sizes(
@@ -37,6 +53,7 @@ def scan_sizes(
     center: Sequence[int] | int | None = None,
     refine: int = 0,
     progress: Callable[[int, int], None] | None = None,
+    resume: Mapping[float, PhaseScan] | None = None,
     **arguments: Any,
 ) -> dict[float, PhaseScan]:
     """Scan several sizes of a data set, so that `locate_transition` can tell a transition from a crossover.
@@ -57,6 +74,8 @@ def scan_sizes(
         Levels to add around the place where the curves of the sizes cross.
     progress : callable, optional
         Called as ``progress(done, total)`` after every cell of every size.
+    resume : dict of size to PhaseScan, optional
+        Earlier scans of some of the sizes, with the same configuration.
     **arguments
         Of `phase_scan`.
 
@@ -68,6 +87,10 @@ def scan_sizes(
     ------
     TypeError, ValueError
         If a size does not fit into the samples, or as in `phase_scan`.
+    SizesInterrupted
+        On Ctrl-C, with what is finished.
+    SizesFailed
+        If a cell fails after others have been finished, with those.
 
     Examples
     --------
@@ -78,7 +101,7 @@ def scan_sizes(
     >>> locate_transition(scans).verdict
     'none'
     """
-    for name in ("radius", "widths", "reach", "channel_axis", "resume"):
+    for name in ("radius", "widths", "reach", "channel_axis"):
         if arguments.get(name) is not None and (name != "radius" or arguments[name]):
             raise ValueError(f"{name} follows from the sizes: leave it out")
         arguments.pop(name, None)
@@ -92,27 +115,45 @@ def scan_sizes(
     parts = {size: sized(samples, size, how=how, blocks=wanted[0], center=center) for size in wanted}
     times = [float(t) for t in levels]
     refine = whole_number(refine, "refine", least=0)
-    total, done = (len(times) + refine) * len(wanted), 0
-
-    def advance(_: int, __: int) -> None:
-        nonlocal done
-        done += 1
-        if progress is not None:
-            progress(done, total)
-
+    total = (len(times) + refine) * len(wanted)
+    earlier = dict(resume or {})
+    if stray := [size for size in earlier if size not in wanted]:
+        raise ValueError(f"there is a scan of size {stray[0]:g} to resume, which is none of the sizes {wanted}")
     scans: dict[float, PhaseScan] = {}
     while True:
-        for size, part in parts.items():
+        before = 0
+        for size in sorted(parts, key=lambda size: (size not in earlier, size)):  # what is no match shows at once
+            part = parts[size]
             unit = (wanted[0] if how == "block" else size) / _PARTS
-            scans[size] = phase_scan(
-                part,
-                levels=times,
-                radius=max(round((unit - 1.0) / 2.0), 0),
-                channel_axis=part.channel_axis,
-                progress=advance,
-                resume=scans.get(size),
-                **arguments,
-            )
+
+            def advance(done: int, _: int, before: int = before) -> None:
+                if progress is not None:
+                    progress(before + done, total)
+
+            try:
+                scans[size] = phase_scan(
+                    part,
+                    levels=times,
+                    radius=max(round((unit - 1.0) / 2.0), 0),
+                    channel_axis=part.channel_axis,
+                    progress=advance,
+                    resume=[scan for scan in (scans.get(size), earlier.get(size)) if scan is not None],
+                    **arguments,
+                )
+            except ScanInterrupted as interrupt:
+                raise SizesInterrupted(earlier | scans | {size: interrupt.partial}) from None
+            except KeyboardInterrupt:
+                raise SizesInterrupted(earlier | scans) from None
+            except ScanFailed as failure:
+                raise SizesFailed(
+                    earlier | scans | {size: failure.partial}, failure.__cause__ or failure
+                ) from failure
+            except Exception as error:
+                if not scans:
+                    raise
+                raise SizesFailed(earlier | scans, error) from error
+            before += len(times)
+        scans = dict(sorted(scans.items()))
         if refine == 0:
             return scans
         added = refine_levels(scans, min(2, refine))

@@ -3,54 +3,20 @@
 from __future__ import annotations
 
 import os
-import pty
 import re
-import signal
 import subprocess
 import sys
 import tempfile
-import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import FAST, call, fails, program
 from typer.testing import CliRunner, Result
 
 from cmi import PhaseScan, open_dataset, phase_scan
 from cmi.cli import app
 from cmi.report import with_error
-
-FAST = ["--levels", "0.3:0.9:3", "--limit", "300"]
-
-
-def program(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Run phase-scan as a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-m", "cmi.cli", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        stdin=subprocess.DEVNULL,
-        check=False,
-        timeout=120,
-    )
-
-
-def call(*arguments: str | Path) -> Result:
-    """Run phase-scan in this process."""
-    return CliRunner().invoke(app, [str(a) for a in arguments])
-
-
-def fails(message: str, *arguments: str | Path, code: int = 1) -> None:
-    """Expect one line on stderr that matches the message, an exit code, and nothing on stdout."""
-    result = call(*arguments)
-    assert result.exit_code == code, result.output
-    assert re.search(message, result.stderr), result.stderr
-    if code == 1:
-        assert result.stderr.startswith("Error: ")
-        assert result.stderr.count("\n") == 1
-        assert result.stdout == ""
-
 
 # As a process
 
@@ -130,116 +96,6 @@ def test_one_or_two_workers_write_the_same_file(method: str, tmp_path: Path) -> 
     assert (tmp_path / "1.nc").read_bytes() == (tmp_path / "2.nc").read_bytes()
 
 
-def interrupted(arguments: list[str], cwd: Path) -> tuple[int, str]:
-    """Start phase-scan on a terminal, wait until its bar shows two finished levels or more, press Ctrl-C."""
-    leader, follower = pty.openpty()
-    with subprocess.Popen(
-        [sys.executable, "-m", "cmi.cli", *arguments],
-        stdin=follower,
-        stdout=follower,
-        stderr=follower,
-        cwd=cwd,
-        env={**os.environ, "COLUMNS": "100", "TERM": "xterm"},
-        start_new_session=True,
-    ) as child:
-        os.close(follower)
-        screen = ""
-        sent = False
-        patience = threading.Timer(100, child.kill)
-        patience.start()
-        try:
-            while chunk := read(leader):
-                screen += chunk
-                # The bar is drawn ten times a second: it may show any number, two among them or not.
-                if not sent and any(int(shown) >= 2 for shown in re.findall(r"\b(\d+)/30\b", screen)):
-                    os.killpg(child.pid, signal.SIGINT)
-                    sent = True
-            code = child.wait()
-        finally:
-            patience.cancel()
-            child.kill()
-            os.close(leader)
-    assert sent, screen
-    return code, re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "", screen)
-
-
-def read(terminal: int) -> str:
-    """What the terminal's programs wrote next; nothing when the last of them has ended."""
-    try:
-        return os.read(terminal, 4096).decode(errors="replace")
-    except OSError:
-        return ""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_interrupting_keeps_what_was_finished(workers: str, tmp_path: Path) -> None:
-    np.save(tmp_path / "x.npy", np.random.default_rng(0).standard_normal((4000, 9, 9)))
-    arguments = [
-        "run",
-        "x.npy",
-        "--method",
-        "ksg",
-        "--levels",
-        "0.1:0.9:30",
-        "--out",
-        "s.nc",
-        "--workers",
-        workers,
-    ]
-    code, screen = interrupted(arguments, tmp_path)
-    assert code == 130
-    assert "levels finished, kept in s.partial.nc" in screen
-    assert "Traceback" not in screen
-    assert not (tmp_path / "s.nc").exists()
-    partial = PhaseScan.load(tmp_path / "s.partial.nc")
-    finished = int(partial.dataset.finished.sum())
-    assert 2 <= finished < 30
-    assert np.isfinite(partial.dataset.cmi.values[partial.dataset.finished.values == 1]).all()
-    shown = program("show", "s.partial.nc", cwd=tmp_path)
-    assert f"{30 - finished} of 30 levels are not computed" in shown.stdout
-
-
-def test_the_partial_file_overwrites_nothing_and_can_be_resumed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import cmi.result
-
-    put = cmi.result.PhaseScan.put
-    calls = 0
-
-    def interrupting(self: PhaseScan, *arguments: object) -> None:
-        nonlocal calls
-        calls += 1
-        if calls == 2:
-            raise KeyboardInterrupt
-        put(self, *arguments)  # type: ignore[arg-type]
-
-    (tmp_path / "s.partial.nc").write_text("mine")
-    arguments = ["run", "digits", *FAST, "--out", str(tmp_path / "s.nc")]
-    monkeypatch.setattr(cmi.result.PhaseScan, "put", interrupting)
-    result = call(*arguments)
-    assert result.exit_code == 130
-    assert "1 of 3 levels finished, kept in" in result.stderr.replace("\n", " ")
-    assert (tmp_path / "s.partial.nc").read_text() == "mine"
-    monkeypatch.undo()
-    resumed = call(*arguments, "--resume", tmp_path / "s.partial1.nc")
-    assert resumed.exit_code == 0, resumed.stderr
-    assert PhaseScan.load(tmp_path / "s.nc").complete
-    fails(
-        "the scan to resume differs in radius",
-        *arguments[:-1],
-        tmp_path / "t.nc",
-        "--radius",
-        "1",
-        "--resume",
-        tmp_path / "s.nc",
-    )
-    calls = 0
-    monkeypatch.setattr(cmi.result.PhaseScan, "put", interrupting)
-    assert "there is no --out to keep it in" in call("run", "digits", *FAST).stderr.replace("\n", " ")
-
-
 # Every option
 
 
@@ -315,71 +171,6 @@ def test_markup_in_names_is_text(tmp_path: Path) -> None:
     assert "[red]:smile:.npy" in call("info", path).stdout
     (tmp_path / "t.csv").write_text("[/x],b\n1,2\n3,4\n5,7\n")
     assert "[/x], b" in call("info", tmp_path / "t.csv").stdout
-
-
-def test_the_scan_is_safe_before_it_is_printed(tmp_path: Path) -> None:
-    """A reader that goes away, as in `phase-scan run ... | true`, costs nothing."""
-    script = f"{sys.executable} -m cmi.cli run digits --levels 0.5 --limit 200 --out s.nc | true"
-    subprocess.run(["bash", "-c", script], cwd=tmp_path, check=True, capture_output=True)
-    assert PhaseScan.load(tmp_path / "s.nc").complete
-
-
-def test_a_file_that_appears_meanwhile_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import cmi.result
-
-    put = cmi.result.PhaseScan.put
-
-    def appear(self: PhaseScan, *arguments: object) -> None:
-        (tmp_path / "s.nc").write_text("mine")
-        put(self, *arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(cmi.result.PhaseScan, "put", appear)
-    result = call("run", "digits", *FAST, "--out", tmp_path / "s.nc")
-    assert result.exit_code == 1
-    assert "kept in" in result.stderr
-    assert (tmp_path / "s.nc").read_text() == "mine"
-    assert PhaseScan.load(tmp_path / "s.partial.nc").complete
-
-
-def test_a_scan_that_fails_keeps_what_was_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import cmi.result
-
-    put = cmi.result.PhaseScan.put
-    calls = 0
-
-    def failing(self: PhaseScan, *arguments: object) -> None:
-        nonlocal calls
-        calls += 1
-        if calls == 2:
-            raise MemoryError
-        put(self, *arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(cmi.result.PhaseScan, "put", failing)
-    result = call("run", "digits", *FAST, "--out", tmp_path / "s.nc")
-    assert result.exit_code == 1
-    assert "Failed with 1 of 3 levels finished, kept in" in result.stderr
-    assert int(PhaseScan.load(tmp_path / "s.partial.nc").dataset.finished.sum()) == 1
-
-
-def test_resuming_onto_the_same_file_loses_no_level(tmp_path: Path) -> None:
-    assert call("run", "digits", "--limit", "200", "--levels", "0.2,0.5", "--out", tmp_path / "s.nc").exit_code == 0
-    again: list[str | Path] = [
-        "run",
-        "digits",
-        "--limit",
-        "200",
-        "--out",
-        tmp_path / "s.nc",
-        "--overwrite",
-        "--resume",
-        tmp_path / "s.nc",
-    ]
-    fails("lose its level t = 0.2", *again, "--levels", "0.5,0.8")
-    assert call(*again, "--levels", "0.2,0.5,0.8").exit_code == 0
-    assert PhaseScan.load(tmp_path / "s.nc").dataset.sizes["t"] == 3
-    fails(
-        "the picture would replace the scan", "plot", tmp_path / "s.nc", "--out", tmp_path / "s.nc", "--overwrite"
-    )
 
 
 def test_without_out_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -622,67 +413,3 @@ def test_wrong_options_of_ksg() -> None:
     fails("--calibrate is for --method ksg, not copula", *base, "copula", "--calibrate")
     fails("calibrate subtracts the bias", *base, "ksg", "--reach", "3", "--calibrate", "--surrogates", "0")
     fails("--shrinkage is for --method gaussian and copula, not ksg", *base, "ksg", "--shrinkage", "oas")
-
-
-# Several sizes
-
-
-def test_several_sizes(tmp_path: Path) -> None:
-    """The whole way as a process: scans, picture, verdict; then again from the files."""
-    data = ["exact:chain?L=25&a=0.5&n=3000", "--levels", "0.3:0.9:4"]
-    done = program("run", *data, "--sizes", "5,15,25", "--out", "s.nc", "--plot", "s.png", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "regions scaled with L" in done.stdout
-    assert "Verdict: none - the CMI of regions that grow with the sample falls with the size" in done.stdout
-    files = [tmp_path / f"s.L{size}.nc" for size in (5, 15, 25)]
-    assert all(file.is_file() for file in files)
-    assert (tmp_path / "s.png").read_bytes().startswith(b"\x89PNG")
-    again = call("transition", *files)
-    assert again.exit_code == 0
-    assert again.stdout.splitlines()[-2:] == [line for line in done.stdout.splitlines() if "Wrote" not in line][-2:]
-    drawn = call("plot", *files, "--out", tmp_path / "again.svg")
-    assert drawn.exit_code == 0, drawn.output
-    assert (tmp_path / "again.svg").is_file()
-    before = files[0].read_bytes()
-    fails(r"s\.L5\.nc' exists", "run", *data, "--sizes", "5,15", "--out", tmp_path / "s.nc")
-    assert files[0].read_bytes() == before
-    blocks = call("run", "digits", "--limit", "300", "--levels", "0.5,0.7,0.9", "--sizes", "block:5")
-    assert blocks.exit_code == 0, blocks.output
-
-
-@pytest.mark.parametrize(
-    ("message", "arguments"),
-    [
-        ("--sizes takes sides in pixels, as 5,15,25", ["--sizes", "5,x"]),
-        ("--sizes takes sides in pixels", ["--sizes", "zoom:5,10"]),
-        ("every size must be at least 5, got 3", ["--sizes", "3,5"]),
-        ("a window of 15 pixels around pixel 4 does not fit into the 8", ["--sizes", "5,15"]),
-        ("multiples of the smallest, 5, got 7", ["--sizes", "block:5,7"]),
-        ("--widths follows from --sizes", ["--sizes", "5,7", "--widths", "1:2"]),
-        ("--radius follows from --sizes", ["--sizes", "5,7", "--radius", "1"]),
-        ("refine must be at least 0, got -1", ["--refine", "-1"]),
-        ("refine must be at least 0, got -1", ["--sizes", "5,7", "--refine", "-1"]),
-    ],
-)
-def test_wrong_sizes(message: str, arguments: list[str]) -> None:
-    fails(message, "run", "digits", *FAST, *arguments)
-
-
-def test_files_that_are_no_sizes(tmp_path: Path) -> None:
-    assert call("run", "digits", *FAST, "--out", tmp_path / "one.nc").exit_code == 0
-    fails("one.nc is no scan of one of several sizes", "transition", tmp_path / "one.nc")
-    fails("there is no scan file", "transition", tmp_path / "none.nc")
-    fails("--kind takes map or decay", "plot", tmp_path / "one.nc", "--kind", "pie")
-    assert call("run", "digits", *FAST, "--sizes", "5,7", "--out", tmp_path / "s.nc").exit_code == 0
-    fails("has the same size as another file, 5", "transition", tmp_path / "s.L5.nc", tmp_path / "s.L5.nc")
-
-
-def test_refine_and_decay(tmp_path: Path) -> None:
-    done = call(
-        "run", "exact:chain?L=21&n=2000", "--levels", "0.4,0.6,0.8", "--refine", "2", "--out", tmp_path / "a.nc"
-    )
-    assert done.exit_code == 0, done.output
-    assert PhaseScan.load(tmp_path / "a.nc").dataset.t.values.tolist() == [0.4, 0.6, 0.7, 0.75, 0.8]
-    drawn = call("plot", tmp_path / "a.nc", "--kind", "decay", "--out", tmp_path / "decay.pdf")
-    assert drawn.exit_code == 0, drawn.output
-    assert (tmp_path / "decay.pdf").is_file()

@@ -42,6 +42,9 @@ FLOW = [
     "plot",
     "report",
     "workers",
+    "flags",
+    "screen",
+    "scan_files",
     "cli",
 ]
 SOURCES = sorted([*(ROOT / "cmi").rglob("*.py"), *(ROOT / "estimators").rglob("*.py")])

@@ -1,0 +1,141 @@
+"""Scan files of the command line: their names, one for every size, and what is kept of work that was cut short."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cmi.screen import console
+
+if TYPE_CHECKING:
+    from cmi.result import PhaseScan
+
+__all__ = ["check_targets", "file_of", "keep", "of_several_sizes", "save", "to_resume"]
+
+# Scans by size; the one of the whole sample is that of size None.
+Scans = Mapping["float | None", "PhaseScan"]
+
+
+def file_of(out: Path, size: float | None) -> Path:
+    """Return the file of one of several sizes, FILE.L5.nc for FILE.nc; the file itself for the whole sample."""
+    return out if size is None else out.with_name(f"{out.stem}.L{size:g}{out.suffix}")
+
+
+def check_targets(
+    out: Path | None,
+    plot: Path | None,
+    resume: Path | None,
+    sizes: Iterable[float | None],
+    *,
+    overwrite: bool,
+) -> None:
+    """Check the outputs before any work is done for them."""
+    from cmi.output import check_output
+
+    files = [] if out is None else [file_of(out, size) for size in sizes]
+    for target in (*files, plot):
+        if target is not None:
+            check_output(target, overwrite=overwrite)
+    if out is not None and out.suffix.lower() != ".nc":
+        raise ValueError(f"--out takes the name of a netCDF file, ending in .nc, got {str(out)!r}")
+    if plot is not None:
+        if plot.suffix.lower() not in (".png", ".pdf", ".svg"):
+            raise ValueError(f"{str(plot)!r} has no suffix of a picture: use .png, .pdf or .svg")
+        if resume is not None and plot.resolve() == resume.resolve():
+            raise ValueError("--plot would replace the scan to resume: name another file")
+
+
+def to_resume(
+    resume: Path | None, out: Path | None, sizes: Iterable[float | None], levels: list[float]
+) -> dict[float | None, PhaseScan]:
+    """Load the scans to go on from, by size; what replaces one must hold all its levels."""
+    if resume is None:
+        return {}
+    from cmi.result import PhaseScan
+
+    wanted = list(sizes)
+    names = {size: file_of(resume, size) for size in wanted}
+    if wanted != [None]:
+        names = {size: name for size, name in names.items() if name.exists()}
+        if not names:
+            raise ValueError(f"there is no scan {file_of(resume, wanted[0])} to resume, nor one of another size")
+    earlier = {size: PhaseScan.load(name) for size, name in names.items()}
+    for size, scan in earlier.items():
+        if out is not None and file_of(out, size).resolve() == names[size].resolve():
+            lost = set(scan.dataset.t.values.tolist()) - {float(f"{t:.12g}") for t in levels}
+            if lost:
+                raise ValueError(
+                    f"--out would replace {names[size].name} and lose its level t = {min(lost):g}: name another"
+                )
+    return earlier
+
+
+def save(scans: Scans, out: Path, *, overwrite: bool) -> list[Path]:
+    """Write every scan into its file; what cannot be written there is kept elsewhere."""
+    written: list[Path] = []
+    for size, scan in scans.items():
+        target = file_of(out, size)
+        try:
+            scan.save(target, overwrite=overwrite)
+        except OSError as error:
+            keep(
+                {s: scan for s, scan in scans.items() if file_of(out, s) not in written}, out, "Not saved as asked"
+            )
+            raise OSError(f"the scan could not be written to {target}: {error}") from error
+        written.append(target)
+    return written
+
+
+def keep(partial: Scans, out: Path | None, what: str) -> None:
+    """Save scans that were cut short beside their target, under names that overwrite nothing, and say so."""
+    import signal
+    import tempfile
+
+    begun = {size: scan for size, scan in partial.items() if scan.dataset.finished.any()}
+    finished = sum(int(scan.dataset.finished.sum()) for scan in begun.values())
+    total = sum(scan.dataset.sizes["t"] for scan in partial.values())
+    screen = console(stderr=True)
+    state = f"{what} with {finished} of {total} levels finished"
+    if out is None or finished == 0:
+        why = "nothing was finished" if finished == 0 else "there is no --out to keep it in"
+        screen.print(f"{state}; {why}.")
+        return
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C must not undo the first
+    left = dict(begun)
+    for folder in (out.parent, Path.cwd(), Path(tempfile.gettempdir())):
+        for attempt in range(1000):
+            target = folder / f"{out.stem[:200]}.partial{attempt or ''}{out.suffix}"
+            if any(file_of(target, size).exists() for size in begun):
+                continue
+            try:
+                for size in list(left):
+                    left[size].save(file_of(target, size))
+                    del left[size]
+            except FileExistsError:  # it appeared meanwhile: all of them under another name
+                left = dict(begun)
+                continue
+            except OSError:
+                left = dict(begun)
+                break
+            files = ", ".join(str(file_of(target, size)) for size in begun)
+            screen.print(f"{state}, kept in {files}; run the same command with --resume {target} to go on.")
+            return
+    screen.print(f"{state}, and no folder could be written to: they are lost.")
+
+
+def of_several_sizes(files: list[Path]) -> dict[float | None, PhaseScan]:
+    """Load scans that run --sizes wrote."""
+    from cmi.result import PhaseScan
+
+    scans: dict[float | None, PhaseScan] = {}
+    for file in files:
+        scan = PhaseScan.load(file)
+        size = scan.config["data"].get("size")
+        if size is None:
+            raise ValueError(f"{file.name} is no scan of one of several sizes: make them with run --sizes")
+        if float(size) in scans:
+            raise ValueError(f"{file.name} has the same size as another file, {size}")
+        scans[float(size)] = scan
+    return scans

@@ -1,0 +1,75 @@
+"""The screen: console, progress bar, and errors as one line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["bar", "console", "errors"]
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Return a console that prints names as they are."""
+    from rich.console import Console
+
+    # File names are not markup. Pipes and files have no width: take the room that a wide table needs.
+    plain: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False, "soft_wrap": True}
+    plainly = Console(stderr=stderr, **plain)
+    return plainly if plainly.is_terminal else Console(stderr=stderr, width=220, **plain)
+
+
+@contextmanager
+def bar(what: str, total: int) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on stderr, where that is a terminal."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn(what),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    screen = console(stderr=True)
+    shown = Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal)
+    with shown as drawn:
+        task = drawn.add_task("scan", total=total)
+        yield lambda done, total: drawn.update(task, completed=done, total=total)
+
+
+@contextmanager
+def errors(debug: bool) -> Iterator[None]:
+    """Turn exceptions into one line on stderr and an exit code: 1 for an error, 130 for an interrupt."""
+    try:
+        yield
+    except (typer.Exit, typer.Abort):
+        raise
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)  # noqa: T201
+        raise typer.Exit(130) from None
+    except Exception as error:
+        if debug:
+            raise
+        expected = isinstance(error, (ValueError, TypeError, OSError, ImportError, MemoryError))
+        text = " ".join(str(error).split()) or type(error).__name__
+        text = text.replace("n_permutations", "--permutations")
+        prefix = "Error" if expected else f"Unexpected {type(error).__name__}"
+        print(f"{prefix}: {text}", file=sys.stderr)  # noqa: T201
+        if not expected:
+            print("This is a bug in phase-scan; --debug shows where.", file=sys.stderr)  # noqa: T201
+        raise typer.Exit(1) from None

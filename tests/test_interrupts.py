@@ -1,0 +1,272 @@
+"""Work that is cut short: what Ctrl-C, a failure or a full disk leave, and how it goes on from there."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import FAST, call, fails, program
+
+from cmi import PhaseScan, open_dataset, phase_scan, scan_sizes
+from cmi.scan import ScanInterrupted
+
+
+def interrupted(arguments: list[str], cwd: Path) -> tuple[int, str]:
+    """Start phase-scan on a terminal, wait until its bar shows two finished levels or more, press Ctrl-C."""
+    leader, follower = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "cmi.cli", *arguments],
+        stdin=follower,
+        stdout=follower,
+        stderr=follower,
+        cwd=cwd,
+        env={**os.environ, "COLUMNS": "100", "TERM": "xterm"},
+        start_new_session=True,
+    ) as child:
+        os.close(follower)
+        screen = ""
+        sent = False
+        patience = threading.Timer(100, child.kill)
+        patience.start()
+        try:
+            while chunk := read(leader):
+                screen += chunk
+                # The bar is drawn ten times a second: it may show any number, two among them or not.
+                if not sent and any(int(shown) >= 2 for shown in re.findall(r"\b(\d+)/30\b", screen)):
+                    os.killpg(child.pid, signal.SIGINT)
+                    sent = True
+            code = child.wait()
+        finally:
+            patience.cancel()
+            child.kill()
+            os.close(leader)
+    assert sent, screen
+    return code, re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "", screen)
+
+
+def read(terminal: int) -> str:
+    """What the terminal's programs wrote next; nothing when the last of them has ended."""
+    try:
+        return os.read(terminal, 4096).decode(errors="replace")
+    except OSError:
+        return ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_interrupting_keeps_what_was_finished(workers: str, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).standard_normal((4000, 9, 9)))
+    arguments = [
+        "run",
+        "x.npy",
+        "--method",
+        "ksg",
+        "--levels",
+        "0.1:0.9:30",
+        "--out",
+        "s.nc",
+        "--workers",
+        workers,
+    ]
+    code, screen = interrupted(arguments, tmp_path)
+    assert code == 130
+    assert "levels finished, kept in s.partial.nc" in screen
+    assert "Traceback" not in screen
+    assert not (tmp_path / "s.nc").exists()
+    partial = PhaseScan.load(tmp_path / "s.partial.nc")
+    finished = int(partial.dataset.finished.sum())
+    assert 2 <= finished < 30
+    assert np.isfinite(partial.dataset.cmi.values[partial.dataset.finished.values == 1]).all()
+    shown = program("show", "s.partial.nc", cwd=tmp_path)
+    assert f"{30 - finished} of 30 levels are not computed" in shown.stdout
+
+
+def test_the_partial_file_overwrites_nothing_and_can_be_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import cmi.result
+
+    put = cmi.result.PhaseScan.put
+    calls = 0
+
+    def interrupting(self: PhaseScan, *arguments: object) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise KeyboardInterrupt
+        put(self, *arguments)  # type: ignore[arg-type]
+
+    (tmp_path / "s.partial.nc").write_text("mine")
+    arguments = ["run", "digits", *FAST, "--out", str(tmp_path / "s.nc")]
+    monkeypatch.setattr(cmi.result.PhaseScan, "put", interrupting)
+    result = call(*arguments)
+    assert result.exit_code == 130
+    assert "1 of 3 levels finished, kept in" in result.stderr.replace("\n", " ")
+    assert (tmp_path / "s.partial.nc").read_text() == "mine"
+    monkeypatch.undo()
+    resumed = call(*arguments, "--resume", tmp_path / "s.partial1.nc")
+    assert resumed.exit_code == 0, resumed.stderr
+    assert PhaseScan.load(tmp_path / "s.nc").complete
+    fails(
+        "the scan to resume differs in radius",
+        *arguments[:-1],
+        tmp_path / "t.nc",
+        "--radius",
+        "1",
+        "--resume",
+        tmp_path / "s.nc",
+    )
+    calls = 0
+    monkeypatch.setattr(cmi.result.PhaseScan, "put", interrupting)
+    assert "there is no --out to keep it in" in call("run", "digits", *FAST).stderr.replace("\n", " ")
+
+
+def test_the_scan_is_safe_before_it_is_printed(tmp_path: Path) -> None:
+    """A reader that goes away, as in `phase-scan run ... | true`, costs nothing."""
+    script = f"{sys.executable} -m cmi.cli run digits --levels 0.5 --limit 200 --out s.nc | true"
+    subprocess.run(["bash", "-c", script], cwd=tmp_path, check=True, capture_output=True)
+    assert PhaseScan.load(tmp_path / "s.nc").complete
+
+
+def test_a_file_that_appears_meanwhile_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import cmi.result
+
+    put = cmi.result.PhaseScan.put
+
+    def appear(self: PhaseScan, *arguments: object) -> None:
+        (tmp_path / "s.nc").write_text("mine")
+        put(self, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(cmi.result.PhaseScan, "put", appear)
+    result = call("run", "digits", *FAST, "--out", tmp_path / "s.nc")
+    assert result.exit_code == 1
+    assert "kept in" in result.stderr
+    assert (tmp_path / "s.nc").read_text() == "mine"
+    assert PhaseScan.load(tmp_path / "s.partial.nc").complete
+
+
+def test_a_scan_that_fails_keeps_what_was_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import cmi.result
+
+    put = cmi.result.PhaseScan.put
+    calls = 0
+
+    def failing(self: PhaseScan, *arguments: object) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise MemoryError
+        put(self, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(cmi.result.PhaseScan, "put", failing)
+    result = call("run", "digits", *FAST, "--out", tmp_path / "s.nc")
+    assert result.exit_code == 1
+    assert "Failed with 1 of 3 levels finished, kept in" in result.stderr
+    assert int(PhaseScan.load(tmp_path / "s.partial.nc").dataset.finished.sum()) == 1
+
+
+def test_resuming_onto_the_same_file_loses_no_level(tmp_path: Path) -> None:
+    assert call("run", "digits", "--limit", "200", "--levels", "0.2,0.5", "--out", tmp_path / "s.nc").exit_code == 0
+    again: list[str | Path] = [
+        "run",
+        "digits",
+        "--limit",
+        "200",
+        "--out",
+        tmp_path / "s.nc",
+        "--overwrite",
+        "--resume",
+        tmp_path / "s.nc",
+    ]
+    fails("lose its level t = 0.2", *again, "--levels", "0.5,0.8")
+    assert call(*again, "--levels", "0.2,0.5,0.8").exit_code == 0
+    assert PhaseScan.load(tmp_path / "s.nc").dataset.sizes["t"] == 3
+    fails(
+        "the picture would replace the scan", "plot", tmp_path / "s.nc", "--out", tmp_path / "s.nc", "--overwrite"
+    )
+
+
+SIZES = ["run", "digits", *FAST, "--sizes", "5,7"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+def test_of_several_sizes_every_finished_level_is_kept(
+    error: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut short in the second size: both are kept, under one name, and going on gives what one run gives."""
+    import cmi.result
+
+    put = cmi.result.PhaseScan.put
+    done: list[float] = []
+
+    def cut(self: PhaseScan, t: float, *arguments: object) -> None:
+        if len(done) == 5:
+            raise error
+        done.append(t)
+        put(self, t, *arguments)  # type: ignore[arg-type]
+
+    straight, out = tmp_path / "straight.nc", tmp_path / "s.nc"
+    assert call(*SIZES, "--out", straight).exit_code == 0
+    (tmp_path / "s.partial.L7.nc").write_text("mine")
+    monkeypatch.setattr(cmi.result.PhaseScan, "put", cut)
+    result = call(*SIZES, "--out", out)
+    assert result.exit_code == (130 if error is KeyboardInterrupt else 1)
+    assert "5 of 6 levels finished, kept in" in result.stderr
+    assert "--resume" in result.stderr
+    assert (tmp_path / "s.partial.L7.nc").read_text() == "mine"
+    assert not list(tmp_path.glob("s.L*.nc"))
+    kept = [PhaseScan.load(tmp_path / f"s.partial1.L{size}.nc") for size in (5, 7)]
+    assert [int(scan.dataset.finished.sum()) for scan in kept] == [3, 2]
+    done.clear()
+    resumed = call(*SIZES, "--out", out, "--resume", tmp_path / "s.partial1.nc")
+    assert resumed.exit_code == 0, resumed.stderr
+    assert len(done) == 1
+    for size in (5, 7):
+        assert (tmp_path / f"s.L{size}.nc").read_bytes() == (tmp_path / f"straight.L{size}.nc").read_bytes()
+
+
+def test_levels_that_were_added_are_not_computed_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interrupted while levels are refined: the added ones are taken over as well."""
+    import cmi.result
+
+    put = cmi.result.PhaseScan.put
+    stop = 5
+    done: list[float] = []
+
+    def cut(self: PhaseScan, t: float, *arguments: object) -> None:
+        if len(done) == stop:
+            raise KeyboardInterrupt
+        done.append(t)
+        put(self, t, *arguments)  # type: ignore[arg-type]
+
+    data = open_dataset("exact:chain?L=15&n=1000")
+    whole = phase_scan(data, levels=[0.4, 0.6, 0.8], refine=4)
+    monkeypatch.setattr(cmi.result.PhaseScan, "put", cut)
+    with pytest.raises(ScanInterrupted) as caught:
+        phase_scan(data, levels=[0.4, 0.6, 0.8], refine=4)
+    assert int(caught.value.partial.dataset.finished.sum()) == 5
+    done.clear()
+    again = phase_scan(data, levels=[0.4, 0.6, 0.8], refine=4, resume=caught.value.partial)
+    assert len(done) == 2
+    assert again.dataset.identical(whole.dataset)
+
+
+def test_what_cannot_be_resumed_by_sizes(tmp_path: Path) -> None:
+    out = tmp_path / "s.nc"
+    fails("there is no scan .*s.L5.nc to resume, nor one of another size", *SIZES, "--resume", out)
+    assert call(*SIZES, "--out", out).exit_code == 0
+    fails("the scan to resume differs in seed", *SIZES, "--resume", out, "--seed", "1")
+    fails("lose its level t = 0.3", *SIZES, "--resume", out, "--out", out, "--overwrite", "--levels", "0.9")
+    more = call(*SIZES[:-1], "5,7,8", "--resume", out, "--out", tmp_path / "more.nc")
+    assert more.exit_code == 0, more.stderr
+    scans = {5.0: PhaseScan.load(tmp_path / "s.L5.nc")}
+    with pytest.raises(ValueError, match=r"a scan of size 5 to resume, which is none of the sizes \[7\]"):
+        scan_sizes(open_dataset("digits", limit=300), [7], levels=[0.3], resume=scans)
