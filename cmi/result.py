@@ -75,6 +75,10 @@ class PhaseScan:
             dataset.blocks.dims != ("t", "block", "r") or dataset.blocks.dtype.kind not in "fiu"
         ):
             raise ValueError("this is no phase scan: blocks does not hold numbers over ('t', 'block', 'r')")
+        if not (np.diff(dataset.t.values) > 0.0).all() or not (np.diff(dataset.r.values) > 0).all():
+            raise ValueError(
+                "levels and widths of a scan rise: put them in order with dataset.sortby(['t', 'r', 'r2'])"
+            )
         for name in ("config", "warnings"):
             if name not in dataset.attrs:
                 raise ValueError(f"this is no phase scan: it lacks the attribute {name}")

@@ -179,7 +179,11 @@ def sized(
         raise ValueError(f"a sample of shape {samples.shape} has no channel axis {axis} beside space")
     axis = None if axis is None else axis % dims
     space = [i for i in range(len(samples.shape)) if i != axis]
-    middle = [samples.shape[i] // 2 for i in space] if center is None else np.atleast_1d(center).tolist()
+    middle = (
+        [samples.shape[i] // 2 for i in space]
+        if center is None
+        else [whole_number(c, "every coordinate of the centre", least=0) for c in np.atleast_1d(np.asarray(center))]
+    )
     if len(middle) != len(space):
         raise ValueError(f"the centre {middle} needs one number for each of {len(space)} axes of space")
     values = samples.samples

@@ -11,12 +11,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from numbers import Real
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
+from cmi.checks import whole_number
 from cmi.finite_size import Crossing, collapse, crossings
 
 if TYPE_CHECKING:
@@ -104,6 +106,8 @@ def locate_transition(scan: PhaseScan | Mapping[float, PhaseScan]) -> Transition
 
     Raises
     ------
+    TypeError
+        If it is neither a scan nor scans by size.
     ValueError
         If sizes are not positive, or their scans differ in noise or method.
 
@@ -119,6 +123,7 @@ def locate_transition(scan: PhaseScan | Mapping[float, PhaseScan]) -> Transition
     Hu, Liu, Zhang, Gao, arXiv:2508.06614. Scaling and its corrections: Hasenbusch, Toldin, Pelissetto and Vicari,
     Phys. Rev. E 77, 051115 (2008).
     """
+    _check(scan)
     if isinstance(scan, Mapping):
         return _of_sizes(scan)
     levels = scan.dataset.t.values
@@ -210,6 +215,7 @@ def scale_free(scans: Mapping[float, PhaseScan]) -> tuple[FloatArray, dict[float
     ValueError
         If sizes are not positive, or their scans differ in noise or method.
     """
+    _check(scans)
     sizes = sorted(scans)
     if not sizes or not all(np.isfinite(size) and size > 0 for size in sizes):
         raise ValueError(f"sizes must be positive lengths in pixels, got {sizes}")
@@ -278,6 +284,8 @@ def refine_levels(scan: PhaseScan | Mapping[float, PhaseScan], count: int) -> li
     >>> refine_levels(exact_scan(Cat(L=17, dims=1), [0.4, 0.6, 0.8]), 2)  # the longest is that of the most noise
     [0.7, 0.75]
     """
+    _check(scan)
+    count = whole_number(count, "count", least=0)
     if isinstance(scan, Mapping):
         levels, curves, _ = scale_free(scan)
         found = crossings(levels, curves)
@@ -302,6 +310,17 @@ def refine_levels(scan: PhaseScan | Mapping[float, PhaseScan], count: int) -> li
         grid.insert(k + 1, middle)
         added.append(middle)
     return sorted(added)
+
+
+def _check(scans: object) -> None:
+    """Refuse what is neither a scan nor a dict of size to scan."""
+    every = scans.values() if isinstance(scans, Mapping) else [scans]
+    for scan in every:
+        if not hasattr(type(scan), "markov_length"):  # of the scan itself it would be computed
+            raise TypeError(f"this takes a PhaseScan, or a dict of size to PhaseScan, got {type(scan).__name__}")
+    for size in scans if isinstance(scans, Mapping) else ():
+        if not isinstance(size, Real):
+            raise TypeError(f"sizes are lengths in pixels, got {size!r}")
 
 
 def _ratio(values: list[float]) -> float:

@@ -81,6 +81,9 @@ def test_bad_grids() -> None:
     for hole in ((0, 3, 0, 1), (2, 1, 0, 1), (-1, 1, 0, 1)):
         with pytest.raises(ValueError, match="does not lie inside 3 x 3 vertices"):
             log_even_subgraphs(right, down, hole)
+    dense = np.random.default_rng(0).integers(0, 2, (5, 21, 21)).astype(np.uint8)
+    with pytest.raises(ValueError, match="rounding has left nothing of these sums"):
+        log_probability(dense, dense, 0.001, 0, 20)
     with pytest.raises(ValueError, match="lies between 0 and 1/2"):
         log_probability(np.zeros((1, 3, 3), np.uint8), np.zeros((1, 3, 3), np.uint8), 0.0, 0, 2)
 

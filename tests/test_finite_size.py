@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -288,3 +290,30 @@ def test_channels_first_by_a_negative_axis() -> None:
     with pytest.raises(ValueError, match="levels are empty"):
         exact_scan(GaussianChain(), [])
     assert exact_scan(GaussianChain(), [0.3, 0.3]).complete
+
+
+# What no type checker would let through.
+locate: Any = locate_transition
+compare: Any = scale_free
+refined: Any = refine_levels
+window: Any = sized
+
+
+@pytest.mark.parametrize(
+    ("message", "call"),
+    [
+        ("or a dict of size to PhaseScan, got list", lambda scan: locate([scan])),
+        ("or a dict of size to PhaseScan, got NoneType", lambda _: locate(None)),
+        ("or a dict of size to PhaseScan, got str", lambda _: locate({5: "a.nc"})),
+        ("sizes are lengths in pixels, got 'small'", lambda scan: compare({"small": scan})),
+        ("count must be a whole number, got 2.5", lambda scan: refined(scan, 2.5)),
+        ("count must be at least 0, got -1", lambda scan: refined(scan, -1)),
+        ("centre must be a whole number", lambda _: window(open_dataset("digits"), 5, center=[3, 2.5])),
+        ("centre must be a whole number", lambda _: window(open_dataset("digits"), 5, center="ab")),
+        ("levels and widths of a scan rise", lambda scan: PhaseScan(scan.dataset.isel(t=[1, 0]))),
+    ],
+)
+def test_what_is_no_scan_and_no_size(message: str, call: Callable[[PhaseScan], object]) -> None:
+    scan = phase_scan(np.random.default_rng(0).standard_normal((100, 9)), levels=[0.3, 0.6])
+    with pytest.raises((TypeError, ValueError), match=message):
+        call(scan)

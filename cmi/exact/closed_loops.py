@@ -62,7 +62,9 @@ def log_probability(right: Bits, down: Bits, p: float, low: int, high: int, hole
     Parameters
     ----------
     right, down : (n, L, L) uint8 arrays
-        Flips of the edges from (i, j) to (i, j + 1), and to (i + 1, j), 0 or 1. The last ones do not exist.
+        Flips of the edges from (i, j) to (i, j + 1), and to (i + 1, j), 0 or 1. The last ones do not exist. As
+        likely ones, that is few: others of the same syndromes, as flipped samples, have the same P(s), but lose
+        digits below p = 0.2 (`log_even_subgraphs`).
     p : float
         Probability of a flip, in (0, 1/2].
     low, high : int
