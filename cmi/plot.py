@@ -182,6 +182,7 @@ def plot_markov_length(scan: PhaseScan, ax: Axes) -> Axes:
         va="top",
         fontsize=8,
         color=_INK,
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.5},
     )
     return ax
 

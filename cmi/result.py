@@ -201,8 +201,9 @@ class PhaseScan:
     def floor(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """What the method reads where there is no CMI, and its error, both (t, r); 0 where it does not know.
 
-        The mean over local permutations, or what it reads too much on surrogates if that is not subtracted,
-        whichever is more; never below 0.
+        The mean over local permutations, what it reads too much on surrogates if that is not subtracted, or what
+        it reads of pure noise (a finished level of alpha = 0) if that is 3 standard errors above 0: whichever is
+        most; never below 0.
         """
         data = self.dataset
         floor, error = np.zeros((2, *data.cmi.shape))
@@ -214,6 +215,11 @@ class PhaseScan:
                 higher = np.nan_to_num(data[name].values) > floor
                 floor = np.where(higher, data[name].values, floor)
                 error = np.where(higher, np.nan_to_num(data[its_error].values), error)
+        for i in np.flatnonzero((data.alpha.values == 0.0) & (data.finished.values == 1)):
+            cmi, stderr = data.cmi.values[i], data.stderr.values[i]
+            with np.errstate(invalid="ignore"):
+                higher = (cmi > 3.0 * stderr) & (cmi > floor)
+            floor, error = np.where(higher, cmi, floor), np.where(higher, stderr, error)
         return floor, error
 
     def stands_out(self, errors: float) -> NDArray[np.bool_]:

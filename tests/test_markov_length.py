@@ -330,3 +330,20 @@ def test_geometry_that_is_none_is_refused() -> None:
         fit_markov_length(R, np.ones(8), np.eye(8), radius=-2)
     with pytest.raises(ValueError, match="dims must be at least 1, got 0"):
         fit_markov_length(R, np.ones(8), np.eye(8), dims=0)
+
+
+def test_what_pure_noise_reads_is_a_floor() -> None:
+    """Where a method reads CMI of pure noise no lower CMI counts; within its error it changes nothing."""
+    scan = phase_scan(GaussianChain(L=25).sample(30000, 0), levels=[0.5, 0.6, 1.0], method="copula", seed=1)
+    assert not scan.floor[0].any()
+    before = [length.widths_used for length in scan.markov_length]
+    assert len(before[0]) >= 4
+    pure, stderr = scan.dataset.cmi.values[2], scan.dataset.stderr.values[2]
+    pure[:] = 2.0 * stderr
+    assert not scan.floor[0].any()
+    pure[:] = scan.dataset.cmi.values[0, 1] + 4.0 * stderr
+    assert (scan.floor[0] == pure).all()
+    assert [len(length.widths_used) for length in scan.markov_length] == [1, 1, 0]
+    assert "above the noise floor" in scan.markov_length[0].message
+    scan.dataset.finished.values[2] = 0
+    assert [length.widths_used for length in scan.markov_length][:2] == before[:2]
