@@ -141,3 +141,17 @@ def near_counts(
             for k, r in enumerate(radius[row]):
                 counts[row, k, :, i] = [(in_b < r).sum(), (both < r).sum(), (in_b <= r).sum(), (both <= r).sum()]
     return counts
+
+
+def table_entropy(probability: FloatArray) -> float:
+    """-sum p ln p of a table of probabilities."""
+    positive = probability[probability > 0.0]
+    return float(-(positive * np.log(positive)).sum())
+
+
+def marginal(codes: NDArray[np.int64], kept: list[int], probability: FloatArray) -> FloatArray:
+    """Distribution of some bits of integers that hold them."""
+    word = np.zeros_like(codes)
+    for place, bit in enumerate(kept):
+        word |= ((codes >> bit) & 1) << place
+    return np.asarray(np.bincount(word, weights=probability, minlength=1 << len(kept)), dtype=np.float64)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from loops_by_transfer import Region
 from loops_by_transfer import log_probability as by_transfer
+from naive import marginal, table_entropy
 from numpy.typing import NDArray
 
 from cmi.exact import ClosedLoops, closed_loops
@@ -88,19 +89,6 @@ def test_bad_grids() -> None:
         log_probability(np.zeros((1, 3, 3), np.uint8), np.zeros((1, 3, 3), np.uint8), 0.0, 0, 2)
 
 
-def entropy(probability: FloatArray) -> float:
-    positive = probability[probability > 0.0]
-    return float(-(positive * np.log(positive)).sum())
-
-
-def marginal(codes: NDArray[np.int64], kept: list[int], probability: FloatArray) -> FloatArray:
-    """Distribution of some bits of integers that hold them."""
-    word = np.zeros_like(codes)
-    for place, bit in enumerate(kept):
-        word |= ((codes >> bit) & 1) << place
-    return np.asarray(np.bincount(word, weights=probability, minlength=1 << len(kept)), dtype=np.float64)
-
-
 # Closed loops on 3 x 4 vertices: 17 edges, of which all 2^17 sets are looked at.
 
 ROWS, COLUMNS = 3, 4
@@ -174,7 +162,7 @@ def test_entropies_of_loops_are_those_of_syndromes(p: float) -> None:
         ([n for n, edge in enumerate(EDGES) if max(v[1] for v in ends(edge)) <= 2], None, 6),
         (OUTSIDE, [*HOLE, (0, 1), (0, 2), (1, 0), (1, 3), (2, 1), (2, 2)], 4),
     ):
-        direct = entropy(marginal(codes, edges, probability))
+        direct = table_entropy(marginal(codes, edges, probability))
         through = syndrome_entropy(region(edges, hole), codes, p) + (len(edges) - rank) * np.log(2.0)
         assert through == pytest.approx(direct, abs=1e-9), (edges, hole)
 
@@ -184,7 +172,7 @@ def test_the_cmi_of_loops_is_that_of_the_enumeration(p: float) -> None:
     """A the middle edge, B those that touch it, C the rest."""
     codes, probability = loops_by_enumeration(p)
     parts = {"AB": [MIDDLE, *AROUND], "BC": [*AROUND, *OUTSIDE], "B": AROUND, "ABC": list(range(len(EDGES)))}
-    h = {name: entropy(marginal(codes, edges, probability)) for name, edges in parts.items()}
+    h = {name: table_entropy(marginal(codes, edges, probability)) for name, edges in parts.items()}
     direct = h["AB"] + h["BC"] - h["B"] - h["ABC"]
     s = {
         name: syndrome_entropy(region(edges, HOLE if "A" not in name else None), codes, p)
