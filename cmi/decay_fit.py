@@ -187,7 +187,7 @@ class Curve:
         # widths whose errors are one and the same make it singular, rounding worse than that
         noise = relative + np.diag(floor)
         eigenvalues, vectors = np.linalg.eigh(noise)
-        least = 1e-9 * np.diagonal(noise).min()
+        least = max(1e-9 * np.diagonal(noise).min(), 1e-12 * eigenvalues[-1])
         if eigenvalues[0] < least:
             noise = (vectors * np.maximum(eigenvalues, least)) @ vectors.T
         return np.asarray(noise)
