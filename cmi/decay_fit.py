@@ -15,11 +15,12 @@ from cmi.forms import Corrections, corrections, decay, fallen
 
 FloatArray = NDArray[np.float64]
 
-__all__ = ["MIN_WIDTHS", "Curve", "Decay", "lengths_above"]
+__all__ = ["MIN_WIDTHS", "TWO_SIDED", "Curve", "Decay", "lengths_above"]
 
-MIN_WIDTHS = 4  # two more than parameters: fewer cannot show that the curve is no exponential
+MIN_WIDTHS = 4  # two more than a form has parameters: fewer cannot show that the curve is no exponential
+_OWN = 1e-3  # of log I: exact curves of solvable models are so far from any form with few parameters
 _DRAWS = 400  # of the bootstrap: its error is 4 % of the standard error
-_TWO_SIDED = float(norm.ppf(0.975))
+TWO_SIDED = float(norm.ppf(0.975))
 _SETTLED = 5  # passes in which the rate and what it says of the bend agree
 
 
@@ -31,8 +32,10 @@ class _Range:
     level: float
     c: float
     misfit: float
+    scatter: float  # misfit, and what no curve shows
     bent: Corrections
     both: FloatArray  # the likeliest (b, p) of these
+    offset: FloatArray  # what they are expected to add at c
     jacobian: FloatArray  # of log I in (level, c)
     gain: FloatArray  # rows that turn deviations of log I into those of (level, c)
     chi2: float
@@ -94,7 +97,7 @@ class Curve:
     def as_it_is(self, form: str, n: int) -> Decay:
         """Fit two parameters to the first n widths, as forms are compared."""
         g, end, z, noise = self._seen(form, n)
-        whole = _fit(0, g, end, z, noise, corrections("", 0.0, self.r[:n], self.radius), None)
+        whole = _fit(0, g, end, z, noise, self._bent("", 0.0, slice(0, n), None), None)
         amplitude = _amplitude(whole.level, whole.c, end)
         held_out = _held_out(whole, z, noise, g, end)
         return Decay(form, (whole,), np.ones(1), amplitude, 0.0, 0.0, held_out)
@@ -103,24 +106,25 @@ class Curve:
         """Fit the form with its corrections to the first n widths, from every width on that leaves four."""
         form = plain.form
         g, end, z, noise = self._seen(form, n)
-        ranges, c = [], plain.ranges[0].c
+        ranges: list[_Range] = []
+        c, both = plain.ranges[0].c, None
         for start in range(n - MIN_WIDTHS + 1):
-            part = slice(start, None)
+            part = slice(start, n)
             for _ in range(_SETTLED):  # the bend goes along with the rate
-                bent = corrections(form, c, self.r[start:n], self.radius, self.dims)
-                found = _fit(start, g[part], end, z[part], noise[part, part], bent, c)
-                settled, c = abs(found.c - c) <= 1e-6 * abs(c), found.c
+                found = _fit(start, g[part], end, z[part], noise[part, part], self._bent(form, c, part, both), c)
+                settled = abs(found.c - c) <= 1e-6 * abs(c)
+                c, both = found.c, found.both
                 if settled:
                     break
             ranges.append(found)
-            c = ranges[0].c
+            c, both = ranges[0].c, ranges[0].both
         weights = _weights(np.array([[each.chi2 for each in ranges]]))[0]
         c = float(weights @ np.array([each.c for each in ranges]))
         both = weights @ np.array([each.both for each in ranges])
         # each width with its noise and misfit, as often as the ranges that hold it count
         held = np.cumsum(np.bincount([each.start for each in ranges], weights, minlength=n))
         spread = np.diagonal(noise) + float(weights @ np.array([each.misfit for each in ranges])) ** 2
-        bend = corrections(form, c, self.r[:n], self.radius).basis @ both
+        bend = self._bent(form, c, slice(0, n), both).value
         level = float(np.average(z - fallen(c, g, end)[0] - bend, weights=held / spread))
         amplitude = _amplitude(level, c, end)
         return Decay(form, tuple(ranges), weights, amplitude, float(both[0]), float(both[1]), plain.held_out)
@@ -140,12 +144,12 @@ class Curve:
             for k, each in enumerate(some):
                 part = slice(each.start, length)
                 g, end = self._along(found.form, part)
-                bent = corrections(found.form, each.c, self.r[part], self.radius, self.dims)
+                bent = self._bent(found.form, each.c, part, each.both)
                 errors = _with_bend(noise[part, part], bent)
                 shape, slope = fallen(each.c, g, end)
-                jacobian = np.stack([np.ones(length - each.start), slope], axis=1)
+                jacobian = np.stack([np.ones(length - each.start), slope + bent.slope], axis=1)
                 residual = z[:, part] - each.level - shape - bent.offset
-                change = residual @ _gain(jacobian, errors, each.misfit).T
+                change = residual @ _gain(jacobian, errors, each.scatter).T
                 c[:, k] = each.c + change[:, 1]
                 chi2[:, k] = _chi2(residual - change @ jacobian.T, errors) + 2.0 * each.start
             values.append((_weights(chi2) * c).sum(axis=1))
@@ -154,10 +158,11 @@ class Curve:
             return float("inf")
         own = []
         for each in found.ranges:
-            few = float(student_t.ppf(0.975, n - each.start - 2)) / _TWO_SIDED
+            few = float(student_t.ppf(0.975, n - each.start - 2)) / TWO_SIDED
             gain = each.gain[1]
             own.append(
-                (few * each.misfit) ** 2 * (gain @ gain) + (((gain @ each.bent.basis) * each.bent.sd) ** 2).sum()
+                ((few * each.misfit) ** 2 + _OWN**2) * (gain @ gain)
+                + (((gain @ each.bent.basis) * each.bent.sd) ** 2).sum()
             )
         return float(np.sqrt(varied.var(ddof=1) + found.weights @ np.array(own)))
 
@@ -165,11 +170,15 @@ class Curve:
         """The curve without its noise: the fit to all widths, and what misfit and bend explain of the residuals."""
         whole, noise = found.ranges[0], self._noise(n)
         g, end = self._along(found.form, slice(0, n))
-        fit = whole.level + fallen(whole.c, g, end)[0] + whole.bent.offset
-        both = _with_bend(noise, whole.bent) + whole.misfit**2 * np.eye(n)
+        fit = whole.level + fallen(whole.c, g, end)[0] + whole.offset
+        both = _with_bend(noise, whole.bent) + whole.scatter**2 * np.eye(n)
         curve = self.y.copy()
         curve[:n] = np.exp(fit + (both - noise) @ np.linalg.solve(both, self._logs(self.y[:n]) - fit))
         return curve
+
+    def _bent(self, form: str, c: float, part: slice, both: FloatArray | None) -> Corrections:
+        """What bends these widths at a rate, about the (b, p) found so far."""
+        return corrections(form, c, self.r[part], self.reach, self.dims, both)
 
     def _along(self, form: str, part: slice) -> tuple[FloatArray, float]:
         """G of these widths, and of the reach."""
@@ -209,28 +218,38 @@ def _fit(
     """Generalised least squares by Gauss and Newton, with the scatter that brings chi^2 down to its dof."""
     z = z - bent.offset
     errors = _with_bend(noise, bent)
+    linear = bent.c  # from where the bend is taken along
     if c is None:
         c = float((g - g.mean()) @ (z - z.mean()) / ((g - g.mean()) ** 2).sum()) * -0.8
     eigenvalues, vectors = np.linalg.eigh(errors)  # what the scatter adds to is diagonal here
     eigenvalues = np.maximum(eigenvalues, 1e-30)
-    level, misfit, span = 0.0, 0.0, g[-1] - g[0]
+    level, misfit, scatter, span = 0.0, 0.0, _OWN, g[-1] - g[0]
     # a curve that is flat up to the reach, or rises, has no length, and c no lower end: the fit must not run away
     lowest = max(-3.0 / (end - g[0]) if np.isfinite(end) else -np.inf, -20.0 / span)
     c = max(c, lowest)
     for _ in range(50):
         shape, slope = fallen(c, g, end)
+        shape, slope = shape + bent.slope * (c - linear), slope + bent.slope
         values, ones, slopes = (z - shape) @ vectors, vectors.sum(axis=0), slope @ vectors
         misfit = _misfit(values, ones, slopes, eigenvalues)
-        level, change = _solve(values, ones, slopes, 1.0 / (eigenvalues + misfit**2))
+        scatter = float(np.hypot(misfit, _OWN))
+        level, change = _solve(values, ones, slopes, 1.0 / (eigenvalues + scatter**2))
         change = min(max(change, -2.0 / span), 2.0 / span)  # in a step the curve changes by e^2 at most
         before, c = c, max(c + change, lowest)
         if abs(c - before) * span < 1e-9:
             break
     shape, slope = fallen(c, g, end)
+    along = bent.slope * (c - linear)
+    shape, slope = shape + along, slope + bent.slope
+    # at the lower end of c the last step was cut off, and the level is not yet that of this c
+    weights = 1.0 / (eigenvalues + scatter**2)
+    ones = vectors.sum(axis=0)
+    level = float((weights * ones) @ ((z - shape) @ vectors) / (weights @ ones**2))
     jacobian = np.stack([np.ones_like(g), slope], axis=1)
     chi2 = float(_chi2((z - shape - level)[None], errors)[0]) + 2.0 * start
-    both = bent.likely(z - shape - level, errors + misfit**2 * np.eye(len(z)))
-    return _Range(start, level, c, misfit, bent, both, jacobian, _gain(jacobian, errors, misfit), chi2)
+    both = bent.likely(z - shape - level, errors + scatter**2 * np.eye(len(z)))
+    gain = _gain(jacobian, errors, scatter)
+    return _Range(start, level, c, misfit, scatter, bent, both, bent.offset + along, jacobian, gain, chi2)
 
 
 def _with_bend(noise: FloatArray, bent: Corrections) -> FloatArray:

@@ -11,14 +11,14 @@ Each is a line in log I, so that all of them are fitted and compared in the same
 The exponential is what is left at large r. At the widths that an image has, two things bend it, and xi is read off
 with both of them unknown but for their size:
 
-    I_r = a l^(-p) exp(-r / xi) [1 + b exp(-r / xi)]
+    I_r = a (r + 1/2)^(-p) exp(-r / xi) [1 + b exp(-r / xi)]
 
 b: the next exponential, which in a chain decays twice as fast. Of order one: b = 0 +- 1/2.
 p: correlations of a finite length fall as |x|^(-(d-1)/2) exp(-|x|/2xi) in d dimensions (Ornstein and Zernike).
 The CMI sums their squares, |x|^(-(d-1)) exp(-|x|/xi), over the flat faces of the buffer, of which a stretch of
 sqrt(r xi) counts in each of their d-1 directions. So p = (d-1)/2 at large r, which is reached slowly (in the
-Gaussian field with xi = 0.9, d = 2, p is 0.13 between r = 1 and 2, 0.35 between 5 and 6), and p = 0 in a chain:
-anything in between is as likely.
+Gaussian field with xi = 0.9, d = 2, p is 0.19 between r = 1 and 2, 0.39 between 5 and 6), and p = 0 in a chain:
+anything in between is as likely. It is the distance between the faces of A and C that counts, whatever A's size.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ __all__ = ["FORMS", "Corrections", "corrections", "decay", "fallen"]
 
 FORMS = ("exponential", "gaussian", "power")
 _BEND = 0.5  # standard deviation of b
+_LEAST, _MOST = np.array([-0.45, -0.5]), np.array([3.0, 2.0])  # of b and p, so that no logarithm is of 0
+_SLOWEST = 0.2  # c R
 
 
 def decay(form: str, r: ArrayLike, radius: int = 0) -> FloatArray:
@@ -68,24 +70,31 @@ def fallen(c: float, g: FloatArray, end: float) -> tuple[FloatArray, FloatArray]
 
 @dataclass(frozen=True, eq=False)
 class Corrections:
-    """What bends log I away from its form: basis @ (b, p), with what is known of b and p beforehand.
+    """What bends log I away from a form of rate c, to first order about some (b, p) and that c.
 
     Parameters
     ----------
+    c : float
+    value, slope : (w,) arrays
+        Of log I at (b, p), and its derivative in c.
     basis : (w, 2) array
-        exp(-r/xi) and -ln l at each width.
-    mean, sd : (2,) arrays
-        Of b and p; both 0 for the forms that are taken as they are.
+        Derivatives in b and p.
+    at, mean, sd : (2,) arrays
+        That (b, p), and what is known of them beforehand; mean and sd are 0 for forms that are taken as they are.
     """
 
+    c: float
+    value: FloatArray
+    slope: FloatArray
     basis: FloatArray
+    at: FloatArray
     mean: FloatArray
     sd: FloatArray
 
     @property
     def offset(self) -> FloatArray:
         """What is expected of log I, (w,)."""
-        return np.asarray(self.basis @ self.mean)
+        return np.asarray(self.value + self.basis @ (self.mean - self.at))
 
     @property
     def covariance(self) -> FloatArray:
@@ -98,8 +107,16 @@ class Corrections:
         return np.asarray(self.mean + (self.basis * self.sd**2).T @ np.linalg.solve(covariance, residual))
 
 
-def corrections(form: str, c: float, r: ArrayLike, radius: int = 0, dims: int = 1) -> Corrections:
+def corrections(
+    form: str, c: float, r: ArrayLike, reach: float = np.inf, dims: int = 1, at: ArrayLike | None = None
+) -> Corrections:
     """Return how widths r bend a form of rate c, in as many dimensions; see the head of this module.
+
+    With l = r + 1/2, l' = R + 1/2, e = exp(-c r) and e' = exp(-c R) that of the reach,
+
+        I_r - I_R = a (e - e') l^(-p) {1 + b (e + e') + [1 - (l/l')^p] (1 + b e') e' / (e - e')},
+
+    of which `fallen` has the logarithm of (e - e') / c, and this the rest.
 
     Examples
     --------
@@ -107,8 +124,33 @@ def corrections(form: str, c: float, r: ArrayLike, radius: int = 0, dims: int = 
     [0.0, 0.25]
     """
     width = np.asarray(r, dtype=np.float64)
-    basis = np.stack([np.exp(-max(c, 0.0) * width), -np.log(width + radius + 0.5)], axis=1)
+    none = np.zeros(2)
     if form != "exponential":
-        return Corrections(basis, np.zeros(2), np.zeros(2))
+        zero = np.zeros_like(width)
+        return Corrections(c, zero, zero, np.zeros((len(width), 2)), none, none, none)
     most = (dims - 1) / 2.0
-    return Corrections(basis, np.array([0.0, most / 2.0]), np.array([_BEND, most / np.sqrt(12.0)]))
+    mean, sd = np.array([0.0, most / 2.0]), np.array([_BEND, most / np.sqrt(12.0)])
+    b, p = mean if at is None else np.clip(at, _LEAST, _MOST)
+    value, by_b, by_p = _bent(c, b, p, width, reach)
+    step = 1e-4 * max(abs(c), 1e-3)
+    slope = (_bent(c + step, b, p, width, reach)[0] - _bent(c - step, b, p, width, reach)[0]) / (2.0 * step)
+    return Corrections(c, value, slope, np.stack([by_b, by_p], axis=1), np.array([b, p]), mean, sd)
+
+
+def _bent(c: float, b: float, p: float, r: FloatArray, reach: float) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Log of what multiplies the exponential, and its derivatives in b and p."""
+    log_l = np.log(r + 0.5)
+    e = np.exp(-max(c, 0.0) * r)
+    if not np.isfinite(reach):
+        brace = 1.0 + b * e
+        return np.log(brace) - p * log_l, e / brace, -log_l
+    end = np.exp(-max(c, 0.0) * reach)
+    # a decay over the sample that no curve tells from none: below it p would rule, and no first order hold
+    with np.errstate(over="ignore"):
+        rest = 1.0 / np.expm1(np.maximum(c, _SLOWEST / reach) * (reach - r))
+    apart = log_l - np.log(reach + 0.5)
+    lost = -np.expm1(p * apart)
+    brace = 1.0 + b * (e + end) + lost * (1.0 + b * end) * rest
+    by_b = (e + end + lost * end * rest) / brace
+    by_p = -log_l - apart * np.exp(p * apart) * (1.0 + b * end) * rest / brace
+    return np.log(brace) - p * log_l, by_b, by_p

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import norm
+from scipy.optimize import brentq
 
-from cmi.decay_fit import MIN_WIDTHS, Curve, Decay, lengths_above
-from cmi.forms import FORMS, corrections, decay
+from cmi.decay_fit import MIN_WIDTHS, TWO_SIDED, Curve, Decay, lengths_above
+from cmi.forms import FORMS, corrections, decay, fallen
 
 FloatArray = NDArray[np.float64]
 
@@ -20,7 +20,6 @@ _RESOLVED = 2.0  # standard errors by which the decay rate must exceed 0
 _NOISE_FLOOR = 3.0  # a width counts where its CMI is this many standard errors above 0
 _FITS = 0.25  # relative scatter around the best form beyond which none fits
 _BETTER = 2.0  # nats of held-out likelihood that tell two forms apart
-_TWO_SIDED = float(norm.ppf(0.975))
 
 
 @dataclass(frozen=True)
@@ -116,12 +115,11 @@ class MarkovLength:
         width = np.asarray(r, dtype=np.float64)
         if not self.success:
             return np.full(width.shape, np.nan)
-        g, end = (decay(self.form, each, self.radius) for each in (width, self.reach))
-        bent = corrections(self.form, self.coefficient, width.ravel(), self.radius).basis
-        factor = np.exp(bent @ np.array([self.bend, self.prefactor])).reshape(width.shape)
-        return np.asarray(
-            self.amplitude * factor * (np.exp(-self.coefficient * g) - np.exp(-self.coefficient * end))
-        )
+        flat = width.ravel()
+        g, end = (decay(self.form, each, self.radius) for each in (flat, self.reach))
+        bent = corrections(self.form, self.coefficient, flat, self.reach, at=[self.bend, self.prefactor]).value
+        curve = self.amplitude * np.exp(bent) * (np.exp(-self.coefficient * g) - np.exp(-self.coefficient * end))
+        return np.asarray(curve.reshape(width.shape))
 
     def __str__(self) -> str:
         if not self.success:
@@ -235,7 +233,8 @@ def fit_markov_length(
         return replace(
             found, amplitude=found.amplitude * unit, floor=tuple(float(each * unit) for each in found.floor)
         )
-    known = np.isfinite(errors).all(axis=1) & (np.diagonal(errors) >= 0.0)
+    known = np.isfinite(np.diagonal(errors)) & (np.diagonal(errors) >= 0.0)
+    known &= np.isfinite(np.where(known[:, None] & known, errors, 0.0)).all(axis=1)
     y, errors = np.where(known, y, np.nan), np.where(known[:, None] & known, errors, 0.0)
     # exact curves have no errors: then everything above 0 counts
     sd = np.sqrt(np.maximum(np.diagonal(errors), (1e-12 * y) ** 2))
@@ -249,7 +248,7 @@ def fit_markov_length(
     used = tuple(int(w) for w in r[:n])
     if n < MIN_WIDTHS:
         stand = f"{n} of {len(r)} widths stand" if n else "no width stands"
-        bound = _short_bound(r, y, sd, n)
+        bound = _short_bound(r, y, sd, n, np.inf if reach is None else float(reach), dims)
         return MarkovLength.unresolved(
             f"{stand} above the noise floor, {MIN_WIDTHS} are needed",
             used,
@@ -275,7 +274,7 @@ def fit_markov_length(
         why = f"no form fits: the closest, {closest}, is off by {misfit:.0%}"
         return MarkovLength.unresolved(why, used, floor=needed, evidence=evidence)
     rate, rate_error = decays["exponential"].coefficient, curve.error(decays["exponential"], n)
-    low, high = rate - _TWO_SIDED * rate_error, rate + _TWO_SIDED * rate_error
+    low, high = rate - TWO_SIDED * rate_error, rate + TWO_SIDED * rate_error
     interval = (1.0 / high if high > 0.0 else float("inf"), 1.0 / low if low > 0.0 else float("inf"))
     if rate < _RESOLVED * rate_error:
         why = f"the decay rate {rate:.2g} +- {rate_error:.2g} per pixel cannot be told from 0"
@@ -288,8 +287,11 @@ def fit_markov_length(
             why = f"the decay {c:.2g} +- {its_error:.2g} per pixel^2 cannot be told from 0"
             return MarkovLength.unresolved(why, used, rate, rate_error, interval, needed, evidence)
         value, stderr = c**-0.5, 0.5 * its_error * c**-1.5
-        low, high = c - _TWO_SIDED * its_error, c + _TWO_SIDED * its_error
+        low, high = c - TWO_SIDED * its_error, c + TWO_SIDED * its_error
         interval = (high**-0.5, low**-0.5 if low > 0.0 else float("inf"))
+    elif form == "power" and chosen.coefficient <= 0.0:
+        why = f"the curve does not fall with r: a power of exponent {chosen.coefficient:.2g} is closest"
+        return MarkovLength.unresolved(why, used, rate, rate_error, interval, needed, evidence)
     elif form == "power":
         value, stderr, interval = float("inf"), float("nan"), (interval[0], float("inf"))
     others = [name for name in FORMS if name != form and evidence[form] - evidence[name] < _BETTER]
@@ -339,7 +341,7 @@ def _unit(y: FloatArray) -> float:
     return 1.0 if largest == 0.0 or 1e-60 < largest < 1e60 else float(2.0 ** np.floor(np.log2(largest)))
 
 
-def _short_bound(r: FloatArray, y: FloatArray, sd: FloatArray, n: int) -> float:
+def _short_bound(r: FloatArray, y: FloatArray, sd: FloatArray, n: int, reach: float, dims: int) -> float:
     """Bound xi by the fall from the first width to the first that is lost in the noise (or to the last)."""
     if n == 0:
         return float("nan")
@@ -349,4 +351,17 @@ def _short_bound(r: FloatArray, y: FloatArray, sd: FloatArray, n: int) -> float:
     lowest_start, highest_end = y[0] - 2.0 * sd[0], y[last] + 2.0 * sd[last]
     if last == 0 or not 0.0 < highest_end < lowest_start:
         return float("inf")
-    return float((r[last] - r[0]) / np.log(lowest_start / highest_end))
+    ends = np.array([r[0], r[last]])
+    # as much of the fall as a power in front may make is not the exponential's
+    fall = np.log(lowest_start / highest_end) - (dims - 1) / 2.0 * np.log((ends[1] + 0.5) / (ends[0] + 0.5))
+
+    def excess(c: float) -> float:
+        start, end = fallen(c, ends, reach)[0]
+        return float(start - end - fall)
+
+    if excess(0.0) >= 0.0:
+        return float("inf")
+    highest = 1.0
+    while excess(highest) < 0.0:
+        highest *= 2.0
+    return 1.0 / float(brentq(excess, 0.0, highest))

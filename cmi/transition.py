@@ -256,6 +256,7 @@ def scale_free(scans: Mapping[float, PhaseScan]) -> tuple[FloatArray, dict[float
             lengths = [scans[size].markov_length[i] for i in shared[size]]
             rate = np.array([each.rate for each in lengths])
             error = np.array([each.rate_stderr for each in lengths])
+            rate = np.where(np.isfinite(error), rate, np.nan)
             noise = np.random.default_rng(seed).standard_normal((_DRAWS + 1, len(rate)))
             noise[0] = 0.0
             curves[size] = -size * (rate + error * noise)
