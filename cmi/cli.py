@@ -212,7 +212,8 @@ def run(
             keep(_by_size(failure.partial), out, "Failed")
             raise
         # What was computed is safe before anything is printed: a terminal may be gone by then.
-        written = [] if out is None else save(scans, out, overwrite=overwrite)
+        with uninterrupted():
+            written = [] if out is None else save(scans, out, overwrite=overwrite)
         if plot is not None:
             _draw(scans, plot, overwrite=overwrite)
             written.append(plot)

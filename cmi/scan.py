@@ -195,26 +195,31 @@ def phase_scan(
         if scan.dataset.finished.any():
             raise ScanFailed(scan, error) from error
         raise
-    added = refine_levels(scan, min(2, refine)) if refine else []
-    if not added:
-        return scan
-    return phase_scan(
-        x0,
-        levels=[*times.tolist(), *added],
-        widths=widths,
-        noise=noise,
-        method=method,
-        center=center,
-        radius=radius,
-        reach=reach,
-        channel_axis=channel_axis,
-        seed=seed,
-        executor=executor,
-        progress=progress,
-        resume=[scan, *earlier],
-        refine=refine - len(added),
-        **options,
-    )
+    try:
+        added = refine_levels(scan, min(2, refine)) if refine else []
+        if not added:
+            return scan
+        return phase_scan(
+            x0,
+            levels=[*times.tolist(), *added],
+            widths=widths,
+            noise=noise,
+            method=method,
+            center=center,
+            radius=radius,
+            reach=reach,
+            channel_axis=channel_axis,
+            seed=seed,
+            executor=executor,
+            progress=progress,
+            resume=[scan, *earlier],
+            refine=refine - len(added),
+            **options,
+        )
+    except ScanInterrupted:
+        raise
+    except KeyboardInterrupt:
+        raise ScanInterrupted(scan) from None
 
 
 @dataclass(frozen=True, eq=False)

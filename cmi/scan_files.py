@@ -103,10 +103,10 @@ def keep(partial: Scans, out: Path | None, what: str) -> None:
         return
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C must not undo the first
-    left = dict(begun)
+    left, stem = dict(begun), out.stem.encode()[:180].decode(errors="ignore")  # names have at most 255 bytes
     for folder in (out.parent, Path.cwd(), Path(tempfile.gettempdir())):
         for attempt in range(1000):
-            target = folder / f"{out.stem[:200]}.partial{attempt or ''}{out.suffix}"
+            target = folder / f"{stem}.partial{attempt or ''}{out.suffix}"
             if any(file_of(target, size).exists() for size in begun):
                 continue
             try:

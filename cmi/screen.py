@@ -65,7 +65,8 @@ def errors(debug: bool) -> Iterator[None]:
     except Exception as error:
         if debug:
             raise
-        expected = isinstance(error, (ValueError, TypeError, OSError, ImportError, MemoryError))
+        cause = error.__cause__ or error  # of a scan that failed after some levels
+        expected = isinstance(cause, (ValueError, TypeError, OSError, ImportError, MemoryError))
         text = " ".join(str(error).split()) or type(error).__name__
         text = text.replace("n_permutations", "--permutations")
         prefix = "Error" if expected else f"Unexpected {type(error).__name__}"

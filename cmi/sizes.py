@@ -9,7 +9,7 @@ CMI may grow with the size where that of the pixels does not.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, get_args
 
@@ -19,7 +19,7 @@ from cmi.checks import whole_number
 from cmi.data.sample_set import SampleSet
 from cmi.noise import noise_schedule
 from cmi.result import PhaseScan
-from cmi.scan import ScanFailed, ScanInterrupted, phase_scan
+from cmi.scan import Progress, ScanFailed, ScanInterrupted, phase_scan
 from cmi.transition import refine_levels
 
 __all__ = ["How", "SizesFailed", "SizesInterrupted", "scan_sizes", "sized"]
@@ -52,7 +52,7 @@ def scan_sizes(
     how: How = "crop",
     center: Sequence[int] | int | None = None,
     refine: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     resume: Mapping[float, PhaseScan] | None = None,
     **arguments: Any,
 ) -> dict[float, PhaseScan]:
@@ -119,27 +119,37 @@ def scan_sizes(
     earlier = dict(resume or {})
     if stray := [size for size in earlier if size not in wanted]:
         raise ValueError(f"there is a scan of size {stray[0]:g} to resume, which is none of the sizes {wanted}")
+
+    def scan_of(size: int, levels: list[float], resume: list[PhaseScan], progress: Progress | None) -> PhaseScan:
+        unit = (wanted[0] if how == "block" else size) / _PARTS
+        return phase_scan(
+            parts[size],
+            levels=levels,
+            radius=max(round((unit - 1.0) / 2.0), 0),
+            channel_axis=parts[size].channel_axis,
+            progress=progress,
+            resume=resume,
+            **arguments,
+        )
+
+    for size in wanted:  # what does not match shows before any work is done for it
+        if size in earlier:
+            done = earlier[size].dataset
+            finished = [t for t in times if float(f"{t:.12g}") in done.t.values[done.finished.values == 1]]
+            if finished:
+                scan_of(size, finished, [earlier[size]], None)
     scans: dict[float, PhaseScan] = {}
     while True:
         before = 0
-        for size in sorted(parts, key=lambda size: (size not in earlier, size)):  # what is no match shows at once
-            part = parts[size]
-            unit = (wanted[0] if how == "block" else size) / _PARTS
+        for size in wanted:
 
             def advance(done: int, _: int, before: int = before) -> None:
                 if progress is not None:
                     progress(before + done, total)
 
             try:
-                scans[size] = phase_scan(
-                    part,
-                    levels=times,
-                    radius=max(round((unit - 1.0) / 2.0), 0),
-                    channel_axis=part.channel_axis,
-                    progress=advance,
-                    resume=[scan for scan in (scans.get(size), earlier.get(size)) if scan is not None],
-                    **arguments,
-                )
+                known = [scan for scan in (scans.get(size), earlier.get(size)) if scan is not None]
+                scans[size] = scan_of(size, times, known, advance)
             except ScanInterrupted as interrupt:
                 raise SizesInterrupted(earlier | scans | {size: interrupt.partial}) from None
             except KeyboardInterrupt:
@@ -153,7 +163,6 @@ def scan_sizes(
                     raise
                 raise SizesFailed(earlier | scans, error) from error
             before += len(times)
-        scans = dict(sorted(scans.items()))
         if refine == 0:
             return scans
         added = refine_levels(scans, min(2, refine))

@@ -34,7 +34,8 @@ def workers(count: int) -> Iterator[Executor | None]:
             child.terminate()
         pool.shutdown(wait=True, cancel_futures=True)
         raise
-    pool.shutdown()
+    with uninterrupted():  # all is computed: nothing may be lost now
+        pool.shutdown()
 
 
 @contextmanager
@@ -51,6 +52,8 @@ def signals() -> Iterator[None]:
         raise KeyboardInterrupt
 
     names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    # what is ignored already, as by nohup, stays so
+    names = [name for name in names if signal.getsignal(getattr(signal, name)) is not signal.SIG_IGN]
     before = {name: signal.signal(getattr(signal, name), interrupt) for name in names}
     try:
         yield

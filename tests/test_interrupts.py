@@ -264,6 +264,11 @@ def test_what_cannot_be_resumed_by_sizes(tmp_path: Path) -> None:
     fails("there is no scan .*s.L5.nc to resume, nor one of another size", *SIZES, "--resume", out)
     assert call(*SIZES, "--out", out).exit_code == 0
     fails("the scan to resume differs in seed", *SIZES, "--resume", out, "--seed", "1")
+    assert call(*SIZES, "--out", tmp_path / "o.nc", "--seed", "1").exit_code == 0
+    (tmp_path / "o.L5.nc").unlink()
+    (tmp_path / "s.L5.nc").rename(tmp_path / "o.L5.nc")  # the second one is of another seed
+    fails("the scan to resume differs in seed: 1 there, 0 here", *SIZES, "--resume", tmp_path / "o.nc")
+    (tmp_path / "o.L5.nc").rename(tmp_path / "s.L5.nc")
     fails("lose its level t = 0.3", *SIZES, "--resume", out, "--out", out, "--overwrite", "--levels", "0.9")
     more = call(*SIZES[:-1], "5,7,8", "--resume", out, "--out", tmp_path / "more.nc")
     assert more.exit_code == 0, more.stderr
