@@ -34,7 +34,7 @@ __all__ = ["FORMS", "Corrections", "corrections", "decay", "fallen"]
 
 FORMS = ("exponential", "gaussian", "power")
 _BEND = 0.5  # standard deviation of b
-_LEAST, _MOST = np.array([-0.45, -0.5]), np.array([3.0, 2.0])  # of b and p, so that no logarithm is of 0
+_LEAST, _MOST = np.array([-0.45, 0.0]), np.array([3.0, 2.0])  # of b and p, so that no logarithm is of 0
 _SLOWEST = 0.2  # c R
 
 

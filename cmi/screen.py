@@ -65,8 +65,9 @@ def errors(debug: bool) -> Iterator[None]:
     except Exception as error:
         if debug:
             raise
-        cause = error.__cause__ or error  # of a scan that failed after some levels
-        expected = isinstance(cause, (ValueError, TypeError, OSError, ImportError, MemoryError))
+        known = (ValueError, TypeError, OSError, ImportError, MemoryError)
+        # a scan that failed after some levels has its cause
+        expected = isinstance(error, known) or isinstance(error.__cause__, known)
         text = " ".join(str(error).split()) or type(error).__name__
         text = text.replace("n_permutations", "--permutations")
         prefix = "Error" if expected else f"Unexpected {type(error).__name__}"
