@@ -51,4 +51,5 @@ def test_pairs_hold_the_same_cells(script: Path) -> None:
     assert paired == cells(script), "run: jupytext --to ipynb --execute notebooks/*.py"
     outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", [])]
     assert any("image/png" in output.get("data", {}) for output in outputs)
-    assert not any(output["output_type"] == "error" for output in outputs)
+    # warnings carry the paths of the machine that ran the cells
+    assert not any(output["output_type"] == "error" or output.get("name") == "stderr" for output in outputs)
