@@ -97,7 +97,7 @@ class Curve:
     def as_it_is(self, form: str, n: int) -> Decay:
         """Fit two parameters to the first n widths, as forms are compared."""
         g, end, z, noise = self._seen(form, n)
-        whole = _fit(0, g, end, z, noise, self._bent("", 0.0, slice(0, n), None), None)
+        whole = _fit(0, g, end, z, noise, Corrections.none(n), None)
         amplitude = _amplitude(whole.level, whole.c, end)
         held_out = _held_out(whole, z, noise, g, end)
         return Decay(form, (whole,), np.ones(1), amplitude, 0.0, 0.0, held_out)
@@ -305,16 +305,16 @@ def _chi2(residuals: FloatArray, noise: FloatArray) -> FloatArray:
 
 def _held_out(fit: _Range, z: FloatArray, noise: FloatArray, g: FloatArray, end: float) -> FloatArray:
     """Log-likelihood of every width given the others: their prediction errs by (P z)_j / P_jj."""
-    precision = np.linalg.inv(noise + fit.misfit**2 * np.eye(len(z)))
+    precision = np.linalg.inv(noise + fit.scatter**2 * np.eye(len(z)))
     projected = precision - precision @ fit.jacobian @ fit.gain
     variance = 1.0 / np.maximum(np.diagonal(projected), 1e-12 * np.diagonal(precision))
     missed = (projected @ (z - fallen(fit.c, g, end)[0])) * variance
     return np.asarray(-0.5 * (missed**2 / variance + np.log(2.0 * np.pi * variance)))
 
 
-def _gain(jacobian: FloatArray, noise: FloatArray, misfit: float) -> FloatArray:
+def _gain(jacobian: FloatArray, noise: FloatArray, scatter: float) -> FloatArray:
     """Rows that turn values into (level, change of c): generalised least squares."""
-    root = np.linalg.cholesky(noise + misfit**2 * np.eye(len(noise)))
+    root = np.linalg.cholesky(noise + scatter**2 * np.eye(len(noise)))
     whitening = np.linalg.solve(root, np.eye(len(noise)))
     return np.asarray(np.linalg.pinv(whitening @ jacobian) @ whitening)
 

@@ -17,7 +17,7 @@ b: the next exponential, which in a chain decays twice as fast. Of order one: b 
 p: correlations of a finite length fall as |x|^(-(d-1)/2) exp(-|x|/2xi) in d dimensions (Ornstein and Zernike).
 The CMI sums their squares, |x|^(-(d-1)) exp(-|x|/xi), over the flat faces of the buffer, of which a stretch of
 sqrt(r xi) counts in each of their d-1 directions. So p = (d-1)/2 at large r, which is reached slowly (in the
-Gaussian field with xi = 0.9, d = 2, p is 0.19 between r = 1 and 2, 0.39 between 5 and 6), and p = 0 in a chain:
+Gaussian field with xi = 0.9, d = 2, p is 0.13 between r = 1 and 2, 0.35 between 5 and 6), and p = 0 in a chain:
 anything in between is as likely. It is the distance between the faces of A and C that counts, whatever A's size.
 """
 
@@ -91,6 +91,12 @@ class Corrections:
     mean: FloatArray
     sd: FloatArray
 
+    @classmethod
+    def none(cls, widths: int) -> Corrections:
+        """Return those of a form that is taken as it is, at so many widths."""
+        zero, both = np.zeros(widths), np.zeros(2)
+        return cls(0.0, zero, zero, np.zeros((widths, 2)), both, both, both)
+
     @property
     def offset(self) -> FloatArray:
         """What is expected of log I, (w,)."""
@@ -124,10 +130,8 @@ def corrections(
     [0.0, 0.25]
     """
     width = np.asarray(r, dtype=np.float64)
-    none = np.zeros(2)
     if form != "exponential":
-        zero = np.zeros_like(width)
-        return Corrections(c, zero, zero, np.zeros((len(width), 2)), none, none, none)
+        return Corrections.none(len(width))
     most = (dims - 1) / 2.0
     mean, sd = np.array([0.0, most / 2.0]), np.array([_BEND, most / np.sqrt(12.0)])
     b, p = mean if at is None else np.clip(at, _LEAST, _MOST)
