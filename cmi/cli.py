@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 import cmi.flags as flags
-from cmi.scan_files import check_targets, keep, of_several_sizes, save, to_resume
+from cmi.scan_files import check_targets, default_picture, keep, of_several_sizes, save, to_resume
 from cmi.screen import bar, console, errors
 from cmi.workers import signals, uninterrupted
 from cmi.workers import workers as processes
@@ -33,8 +33,9 @@ app = typer.Typer(
 )
 
 _DATA_HELP = (
-    "A data file (.npy .npz .h5 .zarr .pt .csv .parquet, IDX as MNIST names them), a folder of images, or the name "
-    "of the embedded data set: digits."
+    "A data file (.npy .npz .h5 .zarr .pt .csv .parquet, IDX as MNIST names them), a folder of images, the "
+    "embedded set digits, or a solvable model with its parameters, as exact:chain?L=25&n=5000 (chain, field, "
+    "hidden-markov, cat, repetition, loops)."
 )
 Data = Annotated[str, typer.Argument(help=_DATA_HELP, show_default=False)]
 ScanFile = Annotated[Path, typer.Argument(help="A scan file that run wrote.", show_default=False)]
@@ -165,7 +166,8 @@ def run(
     sizes: Annotated[
         str | None,
         typer.Option(
-            help="Scan several sizes, as 5,15,25 pixels around the centre (crops), or block:5,10,20 (block means).",
+            help="Scan several sizes, as 5,15,25 pixels around the centre (crops), or block:5,10,20 (block means); "
+            "--out FILE.nc then writes FILE.L5.nc, FILE.L15.nc, ...",
             show_default=False,
         ),
     ] = None,
@@ -195,22 +197,28 @@ def run(
         }
         if sides is not None:
             flags.only_for_one_size({"--widths": widths, "--radius": radius or None, "--reach": reach})
-        earlier = to_resume(resume, out, every, arguments["levels"])
+        earlier = to_resume(resume, out, every, arguments["levels"] if refine == 0 else None)
         samples = flags.with_channels(_open(data, key, limit, crop), channel_axis)
         given = flags.method_options(k, queries, surrogates, calibrate, permutations, features, shrinkage)
         arguments |= flags.options(method, given)
         scans: dict[float | None, PhaseScan]
+        total = (len(arguments["levels"]) + refine) * len(every)
         try:
             if sides is None:
                 scans = {None: _scan_with_bar(samples, workers, resume=earlier.get(None), **arguments)}
             else:
                 scans = _sizes_with_bar(samples, workers, sides, how, resume=earlier, **arguments)
         except (ScanInterrupted, SizesInterrupted) as interrupt:
-            keep(_by_size(interrupt.partial), out, "Interrupted")
+            keep(_by_size(interrupt.partial), out, "Interrupted", total)
             raise typer.Exit(130) from None
         except (ScanFailed, SizesFailed) as failure:
-            keep(_by_size(failure.partial), out, "Failed")
+            keep(_by_size(failure.partial), out, "Failed", total)
             raise
+        if resume is not None and out == resume:  # levels that were added last time, and not this time, stay
+            scans = {
+                size: scan.with_levels_of(earlier[size]) if size in earlier else scan
+                for size, scan in scans.items()
+            }
         # What was computed is safe before anything is printed: a terminal may be gone by then.
         with uninterrupted():
             written = [] if out is None else save(scans, out, overwrite=overwrite)
@@ -241,12 +249,18 @@ def plot(
         typer.Argument(help="A scan file that run wrote, or those of several sizes.", show_default=False),
     ],
     kind: Annotated[
-        str, typer.Option(help="map: the CMI map and xi; decay: the CMI against r, with the fitted forms.")
-    ] = "map",
+        str | None,
+        typer.Option(
+            help="Of one scan: map, the CMI map and xi, or decay, the CMI against r with the fitted forms. Of "
+            "several: sizes, where they cross and fall on one curve.  [default: map or sizes]",
+            show_default=False,
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            help="The picture (.png, .pdf, .svg).  [default: the scan's name with .png]", show_default=False
+            help="The picture (.png, .pdf, .svg).  [default: FILE.png, of several sizes FILE.sizes.png]",
+            show_default=False,
         ),
     ] = None,
     overwrite: Overwrite = False,
@@ -256,15 +270,17 @@ def plot(
     with errors(debug):
         from cmi.result import PhaseScan
 
-        if kind not in ("map", "decay"):
-            raise ValueError(f"--kind takes map or decay, got {kind!r}")
-        file = files[0]
-        target = file.with_suffix(".png") if out is None else out
+        if kind not in (None, "map", "decay", "sizes"):
+            raise ValueError(f"--kind takes map, decay or sizes, got {kind!r}")
+        if kind is not None and (kind == "sizes") != (len(files) > 1):
+            wanted = "the scans of several sizes" if kind == "sizes" else "one scan"
+            raise ValueError(f"--kind {kind} draws {wanted}, got {len(files)} file{'s'[: len(files) > 1]}")
+        target = default_picture(files) if out is None else out
         for each in files:
             if target.resolve() == each.resolve():
                 raise ValueError(f"the picture would replace the scan {each.name}: name another file with --out")
         scans: dict[float | None, PhaseScan] = (
-            {None: PhaseScan.load(file)} if len(files) == 1 else of_several_sizes(files)
+            {None: PhaseScan.load(files[0])} if len(files) == 1 else of_several_sizes(files)
         )
         _draw(scans, target, overwrite=overwrite, decay=kind == "decay")
         console().print(f"Wrote {target}")

@@ -55,6 +55,10 @@ def replacing(path: Path, *, overwrite: bool) -> Iterator[Path]:
             temporary.replace(path)
         else:
             _place(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise OSError(error.errno, f"{error.strerror or error}: it could not be written", str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
 

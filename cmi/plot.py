@@ -64,14 +64,16 @@ def plot_scan(scan: PhaseScan, ax: Axes | None = None) -> Axes:
     plot_markov_length(scan, upper)
     upper.set_xlabel("")
     plot_map(scan, lower)
+    upper.set_title(_title(scan), fontsize=9, loc="left", color=_INK)
+    return lower
+
+
+def _title(scan: PhaseScan) -> str:
+    """What was scanned and how, on two lines where 75 letters, which fill the picture, are not enough."""
     about = scan.config
     title = f"{about['data']['name']}: {about['data']['n_samples']:,} samples, "
     how = f"{named(about['method'], about.get('options', {}))} estimate"
-    # 75 letters of that size fill the picture
-    upper.set_title(
-        f"{title}{how}" if len(title + how) < 75 else f"{title}\n{how}", fontsize=9, loc="left", color=_INK
-    )
-    return lower
+    return f"{title}{how}" if len(title + how) < 75 else f"{title}\n{how}"
 
 
 def plot_map(scan: PhaseScan, ax: Axes) -> Axes:
@@ -109,7 +111,7 @@ def plot_map(scan: PhaseScan, ax: Axes) -> Axes:
     bar.set_label("I(A:C|B$_r$)  [nats]", fontsize=9)
     bar.ax.tick_params(labelsize=8, which="both")
     ax.set_xlabel("noise level t", fontsize=9)
-    ax.set_ylabel("buffer width r  [pixels]", fontsize=9)
+    ax.set_ylabel(f"buffer width r  [{scan.unit}]", fontsize=9)
     ax.set_yticks(r if len(r) <= 14 else r[:: -(-len(r) // 14)])
     ax.set_xlim(x[0], x[-1])
     ax.set_ylim(y[0], y[-1])
@@ -169,7 +171,7 @@ def plot_markov_length(scan: PhaseScan, ax: Axes) -> Axes:
         )
         ax.legend(fontsize=7, loc="best", framealpha=0.9)
     ax.set_xlabel("noise level t", fontsize=9)
-    ax.set_ylabel("Markov length \u03be  [pixels]", fontsize=9)
+    ax.set_ylabel(f"Markov length \u03be  [{scan.unit}]", fontsize=9)
     ax.tick_params(labelsize=8)
     verdict = locate_transition(scan).verdict
     ax.annotate(
@@ -211,9 +213,11 @@ def plot_decay(scan: PhaseScan, ax: Axes | None = None) -> Axes:
     'log'
     """
     from matplotlib import colormaps
+    from matplotlib.ticker import MaxNLocator
 
     if ax is None:
         ax = _figure(1, (5.2, 3.6))[0]
+        ax.set_title(_title(scan), fontsize=9, loc="left", color=_INK)
     data, lengths = scan.dataset, scan.markov_length
     r = data.r.values.astype(np.float64)
     computed = np.flatnonzero(data.finished.values == 1)
@@ -250,7 +254,7 @@ def plot_decay(scan: PhaseScan, ax: Axes | None = None) -> Axes:
             ax.plot(fine, length.at(fine), "--", color=colour, linewidth=0.7)
             held = fine[fine >= length.first_width]
             ax.plot(held, length.at(held), color=colour, linewidth=1.2)
-            label += f", \u03be = {length.value:.2g}" + (
+            label += f", \u03be = {length.value:.2g} {scan.unit if scan.unit == 'pixels' else 'blocks'}" + (
                 "" if length.form == "exponential" else f" ({length.form})"
             )
         ax.plot([], [], "o-", color=colour, markersize=4, linewidth=1.2, label=label)
@@ -262,7 +266,8 @@ def plot_decay(scan: PhaseScan, ax: Axes | None = None) -> Axes:
     else:
         ax.set_yticks([])
         ax.annotate("no CMI above its error", (0.5, 0.5), xycoords="axes fraction", fontsize=8, ha="center")
-    ax.set_xlabel("buffer width r  [pixels]", fontsize=9)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.set_xlabel(f"buffer width r  [{scan.unit}]", fontsize=9)
     ax.set_ylabel("I(A:C|B$_r$)  [nats]", fontsize=9)
     ax.tick_params(labelsize=8)
     return ax

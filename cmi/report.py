@@ -200,7 +200,7 @@ def _scaled(value: float, error: float) -> str:
 
 def _length_table(scan: PhaseScan) -> Table:
     table = Table(
-        title="Markov length xi in pixels",
+        title=f"Markov length xi in {scan.unit}",
         title_justify="left",
         box=None,
         padding=(0, 1),

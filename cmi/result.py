@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from cmi.configuration import check_same, unit
 from cmi.estimate import CMIProfile
 from cmi.markov_length import MarkovLength, fit_markov_length
 from cmi.noise import Noise
@@ -121,8 +122,8 @@ class PhaseScan:
             },
             coords={
                 "t": ("t", times, {"long_name": "noise level"}),
-                "r": ("r", r, {"long_name": "buffer width", "units": "pixels"}),
-                "r2": ("r2", r, {"long_name": "buffer width", "units": "pixels"}),
+                "r": ("r", r, {"long_name": "buffer width", "units": unit(config)}),
+                "r2": ("r2", r, {"long_name": "buffer width", "units": unit(config)}),
                 "alpha": ("t", schedule.alpha(times), {"long_name": "weight of the data"}),
                 "sigma": ("t", schedule.sigma(times), {"long_name": "standard deviation of the noise"}),
                 "snr": ("t", schedule.snr(times), {"long_name": "signal-to-noise ratio alpha^2/sigma^2"}),
@@ -158,6 +159,11 @@ class PhaseScan:
     def complete(self) -> bool:
         """Whether every level is finished."""
         return bool(self.dataset.finished.all())
+
+    @property
+    def unit(self) -> str:
+        """Unit of widths and lengths: "pixels", or "blocks of 3 pixels" where samples hold such means."""
+        return unit(self.config)
 
     @property
     def reach(self) -> int:
@@ -299,13 +305,7 @@ class PhaseScan:
         """
         if not isinstance(earlier, PhaseScan):
             raise TypeError(f"resume must be a PhaseScan, got {type(earlier).__name__}: load the file first")
-        mine, theirs = _flat(self.config), _flat(earlier.config)
-        for name in sorted(mine.keys() | theirs.keys()):
-            if mine.get(name) != theirs.get(name):
-                raise ValueError(
-                    f"the scan to resume differs in {name}: {json.dumps(theirs.get(name))} there, "
-                    f"{json.dumps(mine.get(name))} here"
-                )
+        check_same(earlier.config, self.config)
         todo, taken = [], []
         places = {float(t): i for i, t in enumerate(earlier.dataset.t.values)}
         for i, t in enumerate(self.dataset.t.values.tolist()):
@@ -328,6 +328,20 @@ class PhaseScan:
                 if t in taken:
                     self._warn((text,), t)
         return todo
+
+    def with_levels_of(self, earlier: PhaseScan) -> PhaseScan:
+        """Return this scan with those finished levels of an earlier one, configured alike, that it lacks."""
+        mine, data = self.dataset.t.values, earlier.dataset
+        more = np.setdiff1d(data.t.values[data.finished.values == 1], mine)
+        if not len(more):
+            return self
+        parts = [self.dataset, data.sel(t=more)]
+        together = xr.concat(parts, "t", data_vars="minimal", coords="minimal", compat="override", join="override")
+        both = PhaseScan(together.assign_attrs(self.dataset.attrs).sortby("t"))
+        for text, levels in json.loads(data.attrs["warnings"]):
+            for t in set(levels) & set(more.tolist()):
+                both._warn((text,), t)
+        return both
 
     def _warn(self, texts: Iterable[str], t: float) -> None:
         known: dict[str, list[float]] = dict(json.loads(self.dataset.attrs["warnings"]))
@@ -380,8 +394,10 @@ class PhaseScan:
             If it cannot be written.
         """
         path = check_output(path, overwrite=overwrite)
+        # HDF5 in memory: where it writes to a disk that is full it ends the process, not the call
+        content = self.dataset.to_netcdf(engine="h5netcdf")
         with replacing(path, overwrite=overwrite) as temporary:
-            self.dataset.to_netcdf(temporary, engine="h5netcdf")
+            temporary.write_bytes(content)
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> PhaseScan:
@@ -434,11 +450,3 @@ def block_means(local: NDArray[np.float64]) -> NDArray[np.float64]:
     if count == 0:
         return local
     return np.stack([part.mean(axis=1) for part in np.array_split(local, count, axis=1)], axis=1)
-
-
-def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested dictionaries as one, keys joined by dots."""
-    flat: dict[str, Any] = {}
-    for name, value in config.items():
-        flat.update(_flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value})
-    return flat

@@ -320,7 +320,8 @@ def _shared(x: NDArray[np.floating], executor: Executor) -> Iterator[_Source]:
 
 def _unpack(x0: Any) -> tuple[Samples, tuple[str, ...], dict[str, Any]]:
     if isinstance(x0, SampleSet):
-        about = {"name": x0.name, "format": x0.format, "total": x0.total, "crop": x0.crop, "size": x0.size}
+        about = {"name": x0.name, "format": x0.format, "total": x0.total, "crop": x0.crop}
+        about |= {"size": x0.size, "block": x0.block}
         return Samples.of(x0.samples), x0.notes, about
     is_frame = hasattr(x0, "columns") and hasattr(x0, "dtypes")
     if not is_frame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from cmi.screen import console
 if TYPE_CHECKING:
     from cmi.result import PhaseScan
 
-__all__ = ["check_targets", "file_of", "keep", "of_several_sizes", "save", "to_resume"]
+__all__ = ["check_targets", "default_picture", "file_of", "keep", "of_several_sizes", "save", "to_resume"]
 
 # Scans by size; the one of the whole sample is that of size None.
 Scans = Mapping["float | None", "PhaseScan"]
@@ -47,14 +48,16 @@ def check_targets(
 
 
 def to_resume(
-    resume: Path | None, out: Path | None, sizes: Iterable[float | None], levels: list[float]
+    resume: Path | None, out: Path | None, sizes: Iterable[float | None], levels: list[float] | None
 ) -> dict[float | None, PhaseScan]:
-    """Load the scans to go on from, by size; what replaces one must hold all its levels."""
+    """Load the scans to go on from, by size; what replaces one must hold all its levels, if they are known yet."""
     if resume is None:
         return {}
     from cmi.result import PhaseScan
 
     wanted = list(sizes)
+    if wanted != [None]:
+        resume = _of_all_sizes(resume)
     names = {size: file_of(resume, size) for size in wanted}
     if wanted != [None]:
         names = {size: name for size, name in names.items() if name.exists()}
@@ -62,13 +65,24 @@ def to_resume(
             raise ValueError(f"there is no scan {file_of(resume, wanted[0])} to resume, nor one of another size")
     earlier = {size: PhaseScan.load(name) for size, name in names.items()}
     for size, scan in earlier.items():
-        if out is not None and file_of(out, size).resolve() == names[size].resolve():
+        replaced = out is not None and file_of(out, size).resolve() == names[size].resolve()
+        if replaced and levels is not None:
             lost = set(scan.dataset.t.values.tolist()) - {float(f"{t:.12g}") for t in levels}
             if lost:
                 raise ValueError(
                     f"--out would replace {names[size].name} and lose its level t = {min(lost):g}: name another"
                 )
     return earlier
+
+
+def _of_all_sizes(file: Path) -> Path:
+    """FILE.nc for FILE.L5.nc, the inverse of `file_of`."""
+    return file.with_name(re.sub(r"\.L\d+$", "", file.stem) + file.suffix)
+
+
+def default_picture(files: list[Path]) -> Path:
+    """Name a picture after the scan file, or after what the files of several sizes have in common."""
+    return files[0].with_suffix(".png") if len(files) == 1 else _of_all_sizes(files[0]).with_suffix(".sizes.png")
 
 
 def save(scans: Scans, out: Path, *, overwrite: bool) -> list[Path]:
@@ -79,22 +93,28 @@ def save(scans: Scans, out: Path, *, overwrite: bool) -> list[Path]:
         try:
             scan.save(target, overwrite=overwrite)
         except OSError as error:
-            keep(
-                {s: scan for s, scan in scans.items() if file_of(out, s) not in written}, out, "Not saved as asked"
-            )
-            raise OSError(f"the scan could not be written to {target}: {error}") from error
+            if not overwrite:  # all sizes under one name: those that this call wrote go there too
+                for each in written:
+                    each.unlink(missing_ok=True)
+            keep(scans, out, "Not saved as asked")
+            raise OSError(f"the scan was not written: {error}") from error
         written.append(target)
     return written
 
 
-def keep(partial: Scans, out: Path | None, what: str) -> None:
-    """Save scans that were cut short beside their target, under names that overwrite nothing, and say so."""
+def keep(partial: Scans, out: Path | None, what: str, total: int | None = None) -> None:
+    """Save scans that were cut short beside their target, under names that overwrite nothing, and say so.
+
+    Of `total` levels, if more were to come than those of the scans that were begun.
+    """
+    import shlex
     import signal
     import tempfile
 
     begun = {size: scan for size, scan in partial.items() if scan.dataset.finished.any()}
     finished = sum(int(scan.dataset.finished.sum()) for scan in begun.values())
-    total = sum(scan.dataset.sizes["t"] for scan in partial.values())
+    known = sum(scan.dataset.sizes["t"] for scan in partial.values())
+    total = known if total is None else max(total, known)
     screen = console(stderr=True)
     state = f"{what} with {finished} of {total} levels finished"
     if out is None or finished == 0:
@@ -120,13 +140,15 @@ def keep(partial: Scans, out: Path | None, what: str) -> None:
                 left = dict(begun)
                 break
             files = ", ".join(str(file_of(target, size)) for size in begun)
-            screen.print(f"{state}, kept in {files}; run the same command with --resume {target} to go on.")
+            again = f"; run the same command with --resume {shlex.quote(str(target))} to go on"
+            screen.print(f"{state}, kept in {files}{again if finished < total else ''}.")
             return
     screen.print(f"{state}, and no folder could be written to: they are lost.")
 
 
 def of_several_sizes(files: list[Path]) -> dict[float | None, PhaseScan]:
     """Load scans that run --sizes wrote."""
+    from cmi.configuration import check_sizes
     from cmi.result import PhaseScan
 
     scans: dict[float | None, PhaseScan] = {}
@@ -137,5 +159,7 @@ def of_several_sizes(files: list[Path]) -> dict[float | None, PhaseScan]:
             raise ValueError(f"{file.name} is no scan of one of several sizes: make them with run --sizes")
         if float(size) in scans:
             raise ValueError(f"{file.name} has the same size as another file, {size}")
+        for earlier in list(scans.values())[:1]:
+            check_sizes(earlier.config, scan.config)
         scans[float(size)] = scan
     return scans

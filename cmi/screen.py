@@ -65,11 +65,15 @@ def errors(debug: bool) -> Iterator[None]:
     except Exception as error:
         if debug:
             raise
-        known = (ValueError, TypeError, OSError, ImportError, MemoryError)
+        from concurrent.futures import BrokenExecutor
+
+        known = (ValueError, TypeError, OSError, ImportError, MemoryError, BrokenExecutor)
         # a scan that failed after some levels has its cause
         expected = isinstance(error, known) or isinstance(error.__cause__, known)
         text = " ".join(str(error).split()) or type(error).__name__
         text = text.replace("n_permutations", "--permutations")
+        if isinstance(error, BrokenExecutor) or isinstance(error.__cause__, BrokenExecutor):
+            text = "a worker process was killed, for lack of memory perhaps: try again with fewer --workers"
         prefix = "Error" if expected else f"Unexpected {type(error).__name__}"
         print(f"{prefix}: {text}", file=sys.stderr)  # noqa: T201
         if not expected:

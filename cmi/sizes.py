@@ -139,13 +139,14 @@ def scan_sizes(
             if finished:
                 scan_of(size, finished, [earlier[size]], None)
     scans: dict[float, PhaseScan] = {}
+    done_of = dict.fromkeys(wanted, 0)
     while True:
-        before = 0
         for size in wanted:
 
-            def advance(done: int, _: int, before: int = before) -> None:
+            def advance(done: int, _: int, size: int = size) -> None:
+                done_of[size] = done
                 if progress is not None:
-                    progress(before + done, total)
+                    progress(sum(done_of.values()), total)
 
             try:
                 known = [scan for scan in (scans.get(size), earlier.get(size)) if scan is not None]
@@ -162,7 +163,7 @@ def scan_sizes(
                 if not scans:
                     raise
                 raise SizesFailed(earlier | scans, error) from error
-            before += len(times)
+            done_of[size] = len(times)
         if refine == 0:
             return scans
         added = refine_levels(scans, min(2, refine))
@@ -203,7 +204,7 @@ def sized(
                 f"a window of {size} pixels around pixel {c} does not fit into the {samples.shape[i]} of an axis"
             )
         values = values.take(range(low, low + size), axis=i + 1)
-    about = f"{size} around {','.join(map(str, middle))}"
+    b, about = None, f"{size} around {','.join(map(str, middle))}"
     if how == "block":
         b, rest = divmod(size, blocks)
         if rest:
@@ -218,4 +219,5 @@ def sized(
         crop=about if samples.crop is None else f"{samples.crop}; {about}",
         columns=None,
         size=size,
+        block=b,
     )

@@ -140,7 +140,7 @@ def locate_transition(scan: PhaseScan | Mapping[float, PhaseScan]) -> Transition
     peak, edges = _dip(rate, error)
     if peak is not None:
         left, right = float(t[max(peak - 1, 0)]), float(t[min(peak + 1, len(t) - 1)])
-        size = f"{1.0 / rate[peak]:.2g} pixels" if rate[peak] > 0.0 else "more than the sample shows"
+        size = f"{1.0 / rate[peak]:.2g} {scan.unit}" if rate[peak] > 0.0 else "more than the sample shows"
         return Transition(
             "crossover",
             float(t[peak]),
@@ -155,11 +155,11 @@ def locate_transition(scan: PhaseScan | Mapping[float, PhaseScan]) -> Transition
     longest = int(alive[seen][np.argmax(bounds[seen])])
     upper = lengths[longest].upper
     if upper >= limit:
-        size = f"up to {upper:.2g} pixels" if np.isfinite(upper) else "of any size"
+        size = f"up to {upper:.2g} {scan.unit}" if np.isfinite(upper) else "of any size"
         return _no_level(
             "unresolved",
-            f"at t = {levels[longest]:g} xi may be {size} (two errors), beyond the {scan.reach} pixels "
-            "around A: larger samples or more of them are needed",
+            f"at t = {levels[longest]:g} xi may be {size} (two errors), beyond the {scan.reach} that "
+            "there are around A: larger samples or more of them are needed",
         )
     covered = levels[alive[seen]]
     blank = [i for i in alive[~seen] if covered[0] < levels[i] < covered[-1]]
@@ -171,7 +171,7 @@ def locate_transition(scan: PhaseScan | Mapping[float, PhaseScan]) -> Transition
         )
     return _no_level(
         "none",
-        f"xi is below {upper:.2g} pixels (two errors) wherever there is CMI above its error, t = "
+        f"xi is below {upper:.2g} {scan.unit} (two errors) wherever there is CMI above its error, t = "
         f"{covered[0]:g} to {covered[-1]:g}, and no level stands out",
     )
 

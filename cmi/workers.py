@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
 __all__ = ["signals", "uninterrupted", "workers"]
+
+
+_PATIENCE = 3.0  # seconds in which workers are ended and scans are saved
 
 
 @contextmanager
@@ -22,11 +25,14 @@ def workers(count: int) -> Iterator[Executor | None]:
         yield None
         return
     import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor
+    from concurrent.futures import Future, ProcessPoolExecutor
 
-    pool = ProcessPoolExecutor(
-        count, mp_context=multiprocessing.get_context("spawn"), initializer=_ignore_interrupts
-    )
+    class Pool(ProcessPoolExecutor):
+        def submit(self, *arguments: Any, **named: Any) -> Future[Any]:
+            with uninterrupted("SIGINT"):  # a process inherits it, and need not tell of Ctrl-C while it starts
+                return super().submit(*arguments, **named)
+
+    pool = Pool(count, mp_context=multiprocessing.get_context("spawn"), initializer=_ignore_interrupts)
     try:
         yield pool
     except BaseException:
@@ -40,18 +46,29 @@ def workers(count: int) -> Iterator[Executor | None]:
 
 @contextmanager
 def signals() -> Iterator[None]:
-    """Treat SIGTERM and SIGHUP like Ctrl-C: keep what is finished, end the workers."""
+    """Treat SIGTERM and SIGHUP like Ctrl-C: keep what is finished, end the workers.
+
+    What follows within a few seconds is taken for the same interrupt: the first one is still being answered.
+    """
+    import math
     import signal
     import threading
+    import time
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
+    last = -math.inf
+
     def interrupt(*_: object) -> None:
+        nonlocal last
+        if time.monotonic() - last < _PATIENCE:
+            return
+        last = time.monotonic()
         raise KeyboardInterrupt
 
-    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
     # what is ignored already, as by nohup, stays so
     names = [name for name in names if signal.getsignal(getattr(signal, name)) is not signal.SIG_IGN]
     before = {name: signal.signal(getattr(signal, name), interrupt) for name in names}
@@ -63,14 +80,17 @@ def signals() -> Iterator[None]:
 
 
 @contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Put off Ctrl-C: inside an import it can be swallowed, inside a save it would lose what is being saved."""
+def uninterrupted(*names: str) -> Iterator[None]:
+    """Put off Ctrl-C: inside an import it can be swallowed, inside a save it would lose what is being saved.
+
+    Signals are SIGINT, SIGTERM and SIGHUP if no others are named.
+    """
     import signal
 
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    held = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    held = {getattr(signal, name) for name in names or ("SIGINT", "SIGTERM", "SIGHUP")}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, held)
     try:
         yield

@@ -32,12 +32,16 @@ def call(*arguments: str | Path) -> Result:
     return CliRunner().invoke(app, [str(a) for a in arguments])
 
 
-def fails(message: str, *arguments: str | Path, code: int = 1) -> None:
-    """Expect one line on stderr that matches the message, an exit code, and nothing on stdout."""
+def fails(message: str, *arguments: str | Path, code: int = 1, kept: bool = False) -> None:
+    """Expect one line on stderr that matches the message, an exit code, and nothing on stdout.
+
+    Before it another line may say what was kept of the work.
+    """
     result = call(*arguments)
     assert result.exit_code == code, result.output
     assert re.search(message, result.stderr), result.stderr
     if code == 1:
-        assert result.stderr.startswith("Error: ")
-        assert result.stderr.count("\n") == 1
+        *before, line = result.stderr.splitlines()
+        assert line.startswith("Error: ")
+        assert len(before) == kept
         assert result.stdout == ""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from commands import FAST, call, fails, program
 
-from cmi import PhaseScan
+from cmi import PhaseScan, open_dataset, scan_sizes
 
 
 def test_several_sizes(tmp_path: Path) -> None:
@@ -55,9 +56,22 @@ def test_files_that_are_no_sizes(tmp_path: Path) -> None:
     assert call("run", "digits", *FAST, "--out", tmp_path / "one.nc").exit_code == 0
     fails("one.nc is no scan of one of several sizes", "transition", tmp_path / "one.nc")
     fails("there is no scan file", "transition", tmp_path / "none.nc")
-    fails("--kind takes map or decay", "plot", tmp_path / "one.nc", "--kind", "pie")
+    fails("--kind takes map, decay or sizes", "plot", tmp_path / "one.nc", "--kind", "pie")
+    fails(
+        "--kind sizes draws the scans of several sizes, got 1 file$", "plot", tmp_path / "one.nc", "--kind", "sizes"
+    )
     assert call("run", "digits", *FAST, "--sizes", "5,7", "--out", tmp_path / "s.nc").exit_code == 0
-    fails("has the same size as another file, 5", "transition", tmp_path / "s.L5.nc", tmp_path / "s.L5.nc")
+    five, seven = tmp_path / "s.L5.nc", tmp_path / "s.L7.nc"
+    fails("has the same size as another file, 5", "transition", five, five)
+    fails("--kind decay draws one scan, got 2 files", "plot", five, seven, "--kind", "decay")
+    assert call("plot", five, seven).exit_code == 0
+    assert (tmp_path / "s.sizes.png").is_file()
+    for name, value in {
+        "number of samples, 200 and 300": ["--limit", "200", "--sizes", "5"],
+        "making, means of blocks and crops": ["--sizes", "block:5"],
+    }.items():
+        assert call("run", "digits", *FAST, *value, "--overwrite", "--out", tmp_path / "o.nc").exit_code == 0
+        fails(f"not sizes of one data set: they differ in their {name}", "transition", tmp_path / "o.L5.nc", seven)
 
 
 def test_refine_and_decay(tmp_path: Path) -> None:
@@ -69,3 +83,23 @@ def test_refine_and_decay(tmp_path: Path) -> None:
     drawn = call("plot", tmp_path / "a.nc", "--kind", "decay", "--out", tmp_path / "decay.pdf")
     assert drawn.exit_code == 0, drawn.output
     assert (tmp_path / "decay.pdf").is_file()
+
+
+def test_means_of_blocks_are_labelled_as_such(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).standard_normal((300, 12, 12)))
+    done = call(
+        "run", tmp_path / "x.npy", "--levels", "0.3,0.6", "--sizes", "block:5,10", "--out", tmp_path / "b.nc"
+    )
+    assert done.exit_code == 0, done.output
+    assert "Markov length xi in blocks of 2 pixels" in call("show", tmp_path / "b.L10.nc").stdout
+    assert "Markov length xi in pixels" in call("show", tmp_path / "b.L5.nc").stdout
+    scan = PhaseScan.load(tmp_path / "b.L10.nc")
+    assert scan.unit == scan.dataset.r.attrs["units"] == "blocks of 2 pixels"
+
+
+def test_the_bar_of_several_sizes_only_rises() -> None:
+    seen: list[tuple[int, int]] = []
+    data = open_dataset("exact:chain?L=15&a=0.8&n=500")
+    scan_sizes(data, [5, 15], levels=[0.3, 0.5, 0.8], refine=2, progress=lambda *counts: seen.append(counts))
+    assert [done for done, _ in seen] == sorted({done for done, _ in seen})
+    assert seen[-1] == (10, 10)

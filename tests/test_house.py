@@ -35,6 +35,7 @@ FLOW = [
     "markov_length",
     "finite_size",
     "transition",
+    "configuration",
     "result",
     "truth",
     "scan",

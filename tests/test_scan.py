@@ -297,7 +297,7 @@ def test_interrupting_keeps_what_is_finished_and_resume_goes_on(tmp_path: Path) 
     for name, value in (("seed", 6), ("k", 4), ("radius", 1)):
         with pytest.raises(ValueError, match="the scan to resume differs in"):
             phase_scan(x, resume=partial, **{**arguments, name: value})
-    with pytest.raises(ValueError, match=r"differs in data\.sha256"):
+    with pytest.raises(ValueError, match="is of other data"):
         phase_scan(x + 1.0, resume=partial, **arguments)
 
 

@@ -99,7 +99,8 @@ def open_dataset(
         path = Path(name).expanduser()
         if not path.exists():
             raise FileNotFoundError(
-                f"there is no file {name!r}, nor an embedded data set of that name ({', '.join(EMBEDDED)})"
+                f"there is no file {name!r}, nor an embedded data set of that name ({', '.join(EMBEDDED)}); "
+                "solvable models are written exact:NAME"
             )
         raw = _read(path, key, limit)
         name = path.resolve().name

@@ -36,6 +36,8 @@ class SampleSet:
         The crop that was applied, as given.
     size : int or None
         Side in pixels of the data set's own, where these are one of several sizes of it.
+    block : int or None
+        Side in pixels of the blocks whose means the samples hold.
     """
 
     samples: NDArray[np.floating]
@@ -47,6 +49,7 @@ class SampleSet:
     notes: tuple[str, ...] = ()
     crop: str | None = None
     size: int | None = None
+    block: int | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
