@@ -158,8 +158,8 @@ def locate_transition(scan: PhaseScan | Mapping[float, PhaseScan]) -> Transition
         size = f"up to {upper:.2g} {scan.unit}" if np.isfinite(upper) else "of any size"
         return _no_level(
             "unresolved",
-            f"at t = {levels[longest]:g} xi may be {size} (two errors), beyond the {scan.reach} that "
-            "there are around A: larger samples or more of them are needed",
+            f"at t = {levels[longest]:g} xi may be {size} (two errors), beyond the {scan.reach} {scan.unit} "
+            "around A: larger samples or more of them are needed",
         )
     covered = levels[alive[seen]]
     blank = [i for i in alive[~seen] if covered[0] < levels[i] < covered[-1]]

@@ -22,11 +22,21 @@ from cmi import PhaseScan, open_dataset, phase_scan, scan_sizes
 from cmi.scan import ScanInterrupted
 
 
+# What shells run in the background ignores Ctrl-C: not so here.
+LISTENING = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+if __name__ == "__main__":
+    from cmi.cli import main
+    main()
+"""
+
+
 def interrupted(arguments: list[str], cwd: Path, times: int = 1) -> tuple[int, str]:
     """Start phase-scan on a terminal, wait until its bar shows two finished levels or more, press Ctrl-C."""
     leader, follower = pty.openpty()
     with subprocess.Popen(
-        [sys.executable, "-m", "cmi.cli", *arguments],
+        [sys.executable, "-c", LISTENING, *arguments],
         stdin=follower,
         stdout=follower,
         stderr=follower,
@@ -231,6 +241,7 @@ def test_nohup_stays_in_force() -> None:
     script = """
 import os, signal
 signal.signal(signal.SIGHUP, signal.SIG_IGN)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from cmi.workers import signals
 with signals():
     os.kill(os.getpid(), signal.SIGHUP)
