@@ -21,7 +21,6 @@ from commands import FAST, call, fails, program
 from cmi import PhaseScan, open_dataset, phase_scan, scan_sizes
 from cmi.scan import ScanInterrupted
 
-
 # What shells run in the background ignores Ctrl-C: not so here.
 LISTENING = """
 import signal
