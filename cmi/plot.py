@@ -171,7 +171,8 @@ def plot_markov_length(scan: PhaseScan, ax: Axes) -> Axes:
         )
         ax.legend(fontsize=7, loc="best", framealpha=0.9)
     ax.set_xlabel("noise level t", fontsize=9)
-    ax.set_ylabel(f"Markov length \u03be  [{scan.unit}]", fontsize=9)
+    gap = "  " if scan.unit == "pixels" else "\n"  # a longer unit needs a line of its own
+    ax.set_ylabel(f"Markov length \u03be{gap}[{scan.unit}]", fontsize=9)
     ax.tick_params(labelsize=8)
     verdict = locate_transition(scan).verdict
     ax.annotate(
