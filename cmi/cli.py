@@ -61,7 +61,8 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace output fil
 def run(
     data: Annotated[str, typer.Argument(help=_DATA_HELP)] = "digits",
     method: Annotated[
-        str, typer.Option(help="Estimator: gaussian, copula or ksg; for t = 0 or flip noise also discrete.")
+        str,
+        typer.Option(help="Estimator: gaussian, copula, ksg or mixture; for t = 0 or flip noise also discrete."),
     ] = "gaussian",
     levels: Annotated[
         str, typer.Option(help="Noise levels t: start:stop:count with both ends included, or a list as 0.1,0.5.")
@@ -111,7 +112,8 @@ def run(
     queries: Annotated[
         int | None,
         typer.Option(
-            help="Average over so many samples, drawn at random, for ksg.  [default: all]", show_default=False
+            help="Average over so many samples, drawn at random: ksg, mixture.  [default: all; mixture 5000]",
+            show_default=False,
         ),
     ] = None,
     surrogates: Annotated[

@@ -52,6 +52,8 @@ class CMIEstimate:
         If permutations were asked for: what the method reads where A and C depend on each other through B only
         (its floor), and how often that reaches the value, (1 + reached) / (1 + permutations), with an allowance
         where neighbours are too far apart for it to be right (`estimators.profile.Null.gap`).
+    neighbours : float or None
+        Of "mixture": the effective number of samples that it averages over in B; few mean that it repeats them.
     by_k : dict of int to CMIEstimate
         If several numbers of neighbours were asked for: the estimate of each; the value is their mean, and
         permutations are compared with the mean only.
@@ -71,6 +73,7 @@ class CMIEstimate:
     null_mean: float | None = None
     null_stderr: float | None = None
     p_value: float | None = None
+    neighbours: float | None = None
     by_k: Mapping[int, CMIEstimate] = field(default_factory=dict)
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
@@ -122,7 +125,7 @@ class CMIProfile:
         As in `CMIEstimate`.
     diagnostics : dict of str to (w,) array
         Of what follows, those that the method knows, one per width; as in `CMIEstimate`: surrogate_bias,
-        surrogate_stderr, null_mean, null_stderr, p_value.
+        surrogate_stderr, null_mean, null_stderr, p_value, neighbours.
     by_k : dict of int to CMIProfile
         As in `CMIEstimate`.
     """
@@ -206,10 +209,10 @@ def estimate_cmi(
     A, B, C : boolean masks of `shape`, flat integer indices, or column names
         Disjoint regions; B is the condition. B empty (``[]`` or None): plain mutual information I(A:C).
         C None (default): all the rest.
-    method : {"ksg", "gaussian", "copula", "discrete"}
+    method : {"ksg", "gaussian", "copula", "discrete", "mixture"}
         The estimator; see `cmi.methods.METHODS` for what each can tell. "ksg" (default) assumes nothing about
         the form of the dependence and suits up to a handful of columns in all; "discrete" assumes nothing either
-        and is for columns of few different values.
+        and is for columns of few different values; "mixture" is for clean samples with known noise.
     units : {"nats", "bits"}
         Of the output.
     seed : int
@@ -217,7 +220,9 @@ def estimate_cmi(
     **options
         Of the method. "ksg": k (one or several), ties, standardize, queries, surrogates, calibrate,
         n_permutations, permutation_neighbours, features, folds, threads; "gaussian" and "copula": shrinkage,
-        correct_bias; "discrete": correction. See `estimators`.
+        correct_bias; "discrete": correction; "mixture": queries. See `estimators`. Methods that know the noise
+        take its level, and then estimate the CMI of these samples with that noise on all columns: snr, "gaussian"
+        and "mixture"; flip, "mixture".
 
     Returns
     -------
@@ -325,7 +330,7 @@ def _profile(
         raise ValueError(
             f"the partition reaches index {columns.max()}, but one sample has {data.values.shape[1]} values"
         )
-    chosen = find_method(method, options)
+    chosen = find_method(method, options, noise=True)
     whole = len(columns) == data.values.shape[1] and np.array_equal(columns, np.arange(len(columns)))
     x = data.values if whole else np.ascontiguousarray(data.values[:, columns])
     parts = {"A": partition.A, "the regions around A": np.concatenate(partition.shells)}
@@ -353,6 +358,8 @@ def assemble(
         diagnostics["null_mean"] = result.null.mean * scale
         diagnostics["null_stderr"] = result.null.stderr * scale
         diagnostics["p_value"] = result.null.p_value
+    if result.neighbours is not None:
+        diagnostics["neighbours"] = result.neighbours
     covariance = result.covariance() * scale**2
     sizes = np.array(partition.sizes)
     dims = tuple(

@@ -24,12 +24,14 @@ from estimators.copula import copula_profile
 from estimators.discrete import discrete_profile
 from estimators.gaussian import fit_gaussian, gaussian_profile
 from estimators.ksg import ksg_profile
+from estimators.mixture import fit_mixture, mixture_profile
 from estimators.profile import Profile
 from estimators.threads import one_blas_thread, serial
 
 __all__ = [
     "METHODS",
     "FittedNoise",
+    "Level",
     "Method",
     "Profile",
     "find_method",
@@ -40,11 +42,15 @@ __all__ = [
 ]
 
 
+Level = Mapping[str, float]  # of a known noise: {"snr": 4.0} or {"flip": 0.1}
+
+
 class FittedNoise(Protocol):
     """An estimator fitted to clean samples once, that knows the noise: it answers for every SNR."""
 
-    def profile(self, x: NDArray[np.floating], *, snr: float) -> Profile:
-        """Return the CMI profile of the samples with noise of that SNR."""
+    @property
+    def profile(self) -> Callable[..., Profile]:
+        """``profile(x, snr=4.0)``, or ``flip=0.1``: the CMI profile of the samples with noise of that level."""
 
 
 @dataclass(frozen=True)
@@ -73,9 +79,15 @@ class Method:
 
     @property
     def options(self) -> dict[str, Any]:
-        """Option names and their defaults."""
+        """Option names and their defaults, those of the noise left out."""
         parameters = inspect.signature(self.profile).parameters.values()
-        return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in ("snr", "seed")}
+        own = [p for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in ("snr", "flip", "seed")]
+        return {p.name: p.default for p in own}
+
+    @property
+    def noises(self) -> tuple[str, ...]:
+        """Kinds of noise that it knows how to put on clean samples: "snr", "flip"."""
+        return tuple(name for name in ("snr", "flip") if name in inspect.signature(self.profile).parameters)
 
     @property
     def draws(self) -> bool:
@@ -89,13 +101,28 @@ class Method:
         seeded = {"seed": seed} if self.draws else {}
         return self.profile(x, sizes, **seeded, **options)
 
-    def check(self, options: Mapping[str, Any]) -> None:
-        """Raise a TypeError for an option that this method does not have."""
+    def fitted(
+        self,
+        x: NDArray[np.floating],
+        sizes: Sequence[int],
+        seed: int,
+        noises: Sequence[Level],
+        options: Mapping[str, Any],
+    ) -> FittedNoise | None:
+        """Fit clean samples for levels of noise, as ``{"snr": 4.0}``; None if it does not know their kind."""
+        if self.fit is None or not all(noise and set(noise) <= set(self.noises) for noise in noises):
+            return None
+        seeded = {"seed": seed} if "seed" in inspect.signature(self.fit).parameters else {}
+        return self.fit(x, sizes, snrs=[noise["snr"] for noise in noises if "snr" in noise], **seeded, **options)
+
+    def check(self, options: Mapping[str, Any], *, noise: bool = False) -> None:
+        """Raise a TypeError for an option that this method does not have; `noise` is one if samples are clean."""
+        taken = [*self.options, *(self.noises if noise else ())]
         for option in options:
-            if option not in self.options:
-                raise TypeError(
-                    f"the method {self.name!r} has no option {option!r}: it takes {', '.join(self.options)}"
-                )
+            if option in self.noises and not noise:
+                raise TypeError(f"{option} follows from the levels: leave it out")
+            if option not in taken:
+                raise TypeError(f"the method {self.name!r} has no option {option!r}: it takes {', '.join(taken)}")
 
 
 METHODS: dict[str, Method] = {
@@ -123,6 +150,12 @@ METHODS: dict[str, Method] = {
             "any dependence between columns of few values, clean or flipped; at least ten samples per joint state",
             takes_noise=False,
         ),
+        Method(
+            "mixture",
+            mixture_profile,
+            "any dependence, where noise blurs many samples into one another; noise known, flips too",
+            fit_mixture,
+        ),
     )
 }
 
@@ -144,8 +177,8 @@ def named(name: str, options: Mapping[str, Any]) -> str:
     return f"{name} ({', '.join(changed)})" if changed else name
 
 
-def find_method(name: str, options: Mapping[str, Any]) -> Method:
-    """Return the method of that name after checking its options.
+def find_method(name: str, options: Mapping[str, Any], *, noise: bool = False) -> Method:
+    """Return the method of that name after checking its options, with `noise` among them or not.
 
     Raises
     ------
@@ -156,5 +189,5 @@ def find_method(name: str, options: Mapping[str, Any]) -> Method:
     """
     if str(name) not in METHODS:
         raise ValueError(f"unknown method {name!r}: choose from {', '.join(METHODS)}")
-    METHODS[name].check(options)
+    METHODS[name].check(options, noise=noise)
     return METHODS[name]

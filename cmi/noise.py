@@ -46,6 +46,10 @@ class Noise(ABC):
     @abstractmethod
     def _time(self, snr: FloatArray) -> FloatArray: ...
 
+    def level(self, t: float) -> dict[str, float]:
+        """Return what methods that know the noise are told: ``{"snr": 4.0}``, or ``{"flip": 0.1}`` of flips."""
+        return {"snr": float(self.snr(t))} if self.gaussian else {}
+
     def alpha(self, t: ArrayLike) -> FloatArray:
         """Weight of the data at time t."""
         return self._alpha(self._times(t))
@@ -256,6 +260,10 @@ class Flip(Noise):
         # 1 - alpha, with alpha^2 = snr / (snr + 4), in a form that keeps the digits of small times
         share = 4.0 / (snr + 4.0)
         return np.asarray(share / (1.0 + np.sqrt(1.0 - share)))
+
+    def level(self, t: float) -> dict[str, float]:
+        """Return the probability of a flip, ``{"flip": t / 2}``."""
+        return {"flip": 0.5 * float(self._times(t))}
 
     def forward(self, x0: NDArray[np.floating], t: float, rng: np.random.Generator) -> FloatArray:
         """Exchange each value for the other with probability t / 2.

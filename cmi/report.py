@@ -144,6 +144,15 @@ def _diagnostic_tables(scan: PhaseScan, width: int) -> list[Table]:
             [[f"{each:.2g}" for each in row] for row in p],
             p <= 0.05,
         )
+    if "neighbours" in data:
+        few = data.neighbours.values
+        tables += _tables(
+            scan,
+            width,
+            "Effective number of samples that the mixture averages over in B_r",
+            [[f"{each:.3g}" for each in row] for row in few],
+            few >= 10.0,
+        )
     return tables
 
 

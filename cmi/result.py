@@ -42,6 +42,7 @@ DIAGNOSTICS = {
     "surrogate_stderr": "standard error of surrogate_bias",
     "null_mean": "what the method reads where A and C depend on each other through B only",
     "null_stderr": "standard error of null_mean",
+    "neighbours": "effective number of samples that a mixture averages over in B_r (median over queries)",
     "p_value": "(1 + local permutations that reach cmi, with an allowance for wide B) / (1 + permutations)",
 }
 
@@ -290,7 +291,7 @@ class PhaseScan:
 
     def _diagnostic(self, name: str) -> xr.DataArray:
         if name not in self.dataset:
-            units = {} if name == "p_value" else {"units": "nats"}
+            units = {} if name in ("p_value", "neighbours") else {"units": "nats"}
             blank = np.full(self.dataset.cmi.shape, np.nan)
             self.dataset[name] = (("t", "r"), blank, {"long_name": DIAGNOSTICS[name], **units})
         return self.dataset[name]

@@ -179,11 +179,7 @@ def phase_scan(
     total = len(times) + refine
     try:
         with one_blas_thread():
-            fitted = (
-                chosen.fit(x, partition.sizes, snrs=schedule.snr(todo), **options)
-                if chosen.fit is not None and schedule.gaussian
-                else None
-            )
+            fitted = chosen.fitted(x, partition.sizes, seed, [schedule.level(t) for t in todo], options)
             cell = _Cell(method, options, schedule, partition, seed, fitted)
             for done, (t, result) in enumerate(_run(cell, x, todo, executor), start=len(times) - len(todo) + 1):
                 scan.put(t, result)
@@ -235,7 +231,7 @@ class _Cell:
 
     def __call__(self, x: NDArray[np.floating], t: float) -> CMIProfile:
         if self.fitted is not None:
-            result = self.fitted.profile(x, snr=float(self.schedule.snr(t)))
+            result = self.fitted.profile(x, **self.schedule.level(t))
         else:
             # The level's own bits are the key: adding or removing other levels changes nothing here.
             key = np.float64(t + 0.0).view(np.uint64)

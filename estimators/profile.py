@@ -154,6 +154,8 @@ class Profile:
     calibrated : bool
         Whether the bias on surrogates has been subtracted where it is known; its error is then part of the
         covariance.
+    neighbours : (cuts,) array or None
+        Of a mixture over samples: the effective number of them that it averages over in B.
     """
 
     value: FloatArray
@@ -166,6 +168,7 @@ class Profile:
     surrogate: SurrogateBias | None = None
     null: Null | None = None
     calibrated: bool = False
+    neighbours: FloatArray | None = None
 
     def covariance(self) -> FloatArray:
         """Return the (cuts, cuts) covariance of the errors of `value`; not finite where a value is not.
