@@ -8,15 +8,19 @@ from estimators.copula import copula_profile, normal_scores
 from estimators.discrete import discrete_profile
 from estimators.gaussian import GaussianMoments, fit_gaussian, gaussian_profile
 from estimators.ksg import ksg_profile
+from estimators.mixture import MixtureData, fit_mixture, mixture_profile
 from estimators.profile import Profile
 
 __all__ = [
     "GaussianMoments",
+    "MixtureData",
     "Profile",
     "copula_profile",
     "discrete_profile",
     "fit_gaussian",
+    "fit_mixture",
     "gaussian_profile",
     "ksg_profile",
+    "mixture_profile",
     "normal_scores",
 ]

@@ -336,7 +336,7 @@ def test_bad_regions(a: Any, b: Any, c: Any, error: type[Exception], message: st
         ({"method": "mine"}, ValueError, "unknown method 'mine': choose from gaussian, copula, ksg"),
         ({"neighbours": 3}, TypeError, "the method 'ksg' has no option 'neighbours': it takes k, ties"),
         ({"method": "gaussian", "k": 3}, TypeError, "the method 'gaussian' has no option 'k'"),
-        ({"method": "gaussian", "snr": 3}, TypeError, "no option 'snr'"),
+        ({"method": "gaussian", "flip": 0.1}, TypeError, "no option 'flip': it takes shrinkage, correct_bias, snr"),
         ({"k": 0}, ValueError, "k must be at least 1"),
         ({"k": 49}, ValueError, "49 neighbours need at least 51 samples, got 50"),
         ({"k": 2.0}, TypeError, "k must be an integer"),
