@@ -7,7 +7,6 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 from scipy.stats import norm
 from scipy.stats import t as student_t
 
@@ -231,7 +230,7 @@ def _fit(
         shape, slope = fallen(c, g, end)
         shape, slope = shape + bent.slope * (c - linear), slope + bent.slope
         values, ones, slopes = (z - shape) @ vectors, vectors.sum(axis=0), slope @ vectors
-        misfit = _misfit(values, ones, slopes, eigenvalues)
+        misfit = _misfit(values, ones, slopes, eigenvalues, misfit)
         scatter = float(np.hypot(misfit, _OWN))
         level, change = _solve(values, ones, slopes, 1.0 / (eigenvalues + scatter**2))
         change = min(max(change, -2.0 / span), 2.0 / span)  # in a step the curve changes by e^2 at most
@@ -269,27 +268,27 @@ def _solve(z: FloatArray, ones: FloatArray, slopes: FloatArray, weights: FloatAr
     return float(mean - change * b / a), float(change)
 
 
-def _misfit(values: FloatArray, ones: FloatArray, slopes: FloatArray, eigenvalues: FloatArray) -> float:
-    """Scatter tau beyond the noise at which chi^2 of the best line is its degrees of freedom; 0 if it is less."""
-    dof = len(values) - 2
+def _misfit(
+    values: FloatArray, ones: FloatArray, slopes: FloatArray, eigenvalues: FloatArray, guess: float = 0.0
+) -> float:
+    """Scatter tau beyond the noise at which chi^2 of the best line is its degrees of freedom; 0 if it is less.
 
-    def excess(tau2: float) -> float:
+    Newton's method on 1/chi^2, which grows almost like a line in tau^2: a few steps from any guess.
+    """
+    dof, tau2 = len(values) - 2, guess**2
+    if dof == 0:
+        return 0.0
+    for _ in range(100):
         weights = 1.0 / (eigenvalues + tau2)
         level, change = _solve(values, ones, slopes, weights)
-        return float(weights @ (values - level * ones - change * slopes) ** 2 - dof)
-
-    if excess(0.0) <= 0.0:
-        return 0.0
-    level, change = _solve(values, ones, slopes, np.ones_like(values))
-    # with equal weights chi^2 is least at this scatter: the root lies below
-    ceiling = float(((values - level * ones - change * slopes) ** 2).sum()) / dof
-    if ceiling == 0.0:
-        return 0.0
-    return (
-        float(np.sqrt(brentq(excess, 0.0, ceiling, rtol=1e-6)))
-        if excess(ceiling) < 0.0
-        else float(np.sqrt(ceiling))
-    )
+        left = weights * (values - level * ones - change * slopes) ** 2
+        chi2, fall = float(left.sum()), float(weights @ left)
+        if chi2 == 0.0 or (tau2 == 0.0 and chi2 <= dof):
+            return 0.0
+        before, tau2 = tau2, max(tau2 + (chi2 - dof) * chi2 / (dof * fall), 0.0)
+        if abs(tau2 - before) <= 1e-7 * tau2:
+            break
+    return float(np.sqrt(tau2))
 
 
 def _weights(chi2: FloatArray) -> FloatArray:
