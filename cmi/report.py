@@ -150,7 +150,7 @@ def _diagnostic_tables(scan: PhaseScan, width: int) -> list[Table]:
             scan,
             width,
             "Effective number of samples that the mixture averages over in B_r",
-            [[f"{each:.3g}" for each in row] for row in few],
+            [[_count(each) for each in row] for row in few],
             few >= 10.0,
         )
     return tables
@@ -195,6 +195,13 @@ def _tables(
         tables.append(table)
         start = stop
     return tables
+
+
+def _count(value: float) -> str:
+    """Three digits of a number of samples, whole from 100 on."""
+    if not math.isfinite(value):
+        return "-"
+    return f"{value:,.0f}" if value >= 100.0 else f"{value:.3g}"
 
 
 def _scaled(value: float, error: float) -> str:
