@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 import cmi.flags as flags
-from cmi.scan_files import check_targets, default_picture, keep, of_several_sizes, save, to_resume
+from cmi.scan_files import check_targets, default_picture, keep, of_several_sizes, replaces, save, to_resume
 from cmi.screen import bar, console, errors
 from cmi.workers import signals, uninterrupted
 from cmi.workers import workers as processes
@@ -177,7 +177,7 @@ def run(
 ) -> None:
     """Scan a data set: CMI map, Markov length, verdict."""
     with errors(debug), signals():
-        out, plot = (None if path is None else path.expanduser() for path in (out, plot))
+        out, plot, resume = (None if path is None else path.expanduser() for path in (out, plot, resume))
         how, sides = flags.sizes(sizes)
         every: list[float | None] = [None] if sides is None else [*sides]
         check_targets(out, plot, resume, every, overwrite=overwrite)
@@ -216,11 +216,9 @@ def run(
         except (ScanFailed, SizesFailed) as failure:
             keep(_by_size(failure.partial), out, "Failed", total)
             raise
-        if resume is not None and out == resume:  # levels that were added last time, and not this time, stay
-            scans = {
-                size: scan.with_levels_of(earlier[size]) if size in earlier else scan
-                for size, scan in scans.items()
-            }
+        for size, scan in scans.items():  # levels that were added last time, and not this time, stay
+            if size in earlier and replaces(out, resume, size):
+                scans[size] = scan.with_levels_of(earlier[size])
         # What was computed is safe before anything is printed: a terminal may be gone by then.
         with uninterrupted():
             written = [] if out is None else save(scans, out, overwrite=overwrite)

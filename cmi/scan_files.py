@@ -12,7 +12,16 @@ from cmi.screen import console
 if TYPE_CHECKING:
     from cmi.result import PhaseScan
 
-__all__ = ["check_targets", "default_picture", "file_of", "keep", "of_several_sizes", "save", "to_resume"]
+__all__ = [
+    "check_targets",
+    "default_picture",
+    "file_of",
+    "keep",
+    "of_several_sizes",
+    "replaces",
+    "save",
+    "to_resume",
+]
 
 # Scans by size; the one of the whole sample is that of size None.
 Scans = Mapping["float | None", "PhaseScan"]
@@ -65,8 +74,7 @@ def to_resume(
             raise ValueError(f"there is no scan {file_of(resume, wanted[0])} to resume, nor one of another size")
     earlier = {size: PhaseScan.load(name) for size, name in names.items()}
     for size, scan in earlier.items():
-        replaced = out is not None and file_of(out, size).resolve() == names[size].resolve()
-        if replaced and levels is not None:
+        if levels is not None and replaces(out, resume, size):
             lost = set(scan.dataset.t.values.tolist()) - {float(f"{t:.12g}") for t in levels}
             if lost:
                 raise ValueError(
@@ -83,6 +91,14 @@ def _of_all_sizes(file: Path) -> Path:
 def default_picture(files: list[Path]) -> Path:
     """Name a picture after the scan file, or after what the files of several sizes have in common."""
     return files[0].with_suffix(".png") if len(files) == 1 else _of_all_sizes(files[0]).with_suffix(".sizes.png")
+
+
+def replaces(out: Path | None, resume: Path | None, size: float | None) -> bool:
+    """Whether the scan of that size is written over the one that was resumed."""
+    if out is None or resume is None:
+        return False
+    resume = resume if size is None else _of_all_sizes(resume)
+    return file_of(out, size).resolve() == file_of(resume, size).resolve()
 
 
 def save(scans: Scans, out: Path, *, overwrite: bool) -> list[Path]:

@@ -214,7 +214,10 @@ class MixtureData:
                 np.zeros(cuts),
                 ("without noise the mixture knows equal samples only: NaN; leave out t = 0",),
             )
-        clean = clean * noise.scale
+        middle = (
+            clean.mean(axis=0) if flip is None else np.zeros(clean.shape[1])
+        )  # far from 0 squares of distances would lose digits
+        clean = (clean - middle) * noise.scale
         noisy = noise.applied(clean[self.queries], self.seed)
         entropies, corrected, neighbours = np.zeros((3, cuts + 1, many))
         squares = [(clean[:, a:b] ** 2).sum(axis=1) for a, b in self._shells()]
@@ -228,7 +231,7 @@ class MixtureData:
                     distance -= 2.0 * (noisy[start:stop, a:b] @ clean[:, a:b].T)
                 part = np.s_[shell, start:stop]
                 entropies[part], corrected[part], neighbours[part] = self._look(
-                    clean, noisy[start:stop], start, distance, noise
+                    clean, middle, noisy[start:stop], start, distance, noise
                 )
 
         with one_blas_thread():
@@ -250,10 +253,17 @@ class MixtureData:
         return [(int(a), int(b)) for a, b in zip(self.offsets[1:-1], self.offsets[2:], strict=True)]
 
     def _look(
-        self, clean: FloatArray, noisy: FloatArray, start: int, distance: FloatArray, noise: _Noise
+        self,
+        clean: FloatArray,
+        middle: FloatArray,
+        noisy: FloatArray,
+        start: int,
+        distance: FloatArray,
+        noise: _Noise,
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Cross-entropy of A given what the distances hold, plain and corrected, and the effective neighbours."""
-        plain, corrected, neighbours = np.zeros((3, len(noisy)))
+        plain, corrected = np.zeros((2, len(noisy)))
+        fewest = np.full(len(noisy), np.inf)  # over the columns of A, of which the last sees most
         half = distance.shape[1] // 2
         queries = self.queries[start : start + len(noisy)]
         for column, values in enumerate(self.values):
@@ -269,15 +279,16 @@ class MixtureData:
                 shares /= shares.sum()
                 posterior[2, i] = shares @ posterior[:2, i]
                 squares[2, i] = shares**2 @ squares[:2, i]
-            if column == 0:
-                neighbours = 1.0 / squares[2].sum(axis=1)
+            fewest = np.minimum(fewest, 1.0 / squares[2].sum(axis=1))
             for sign, p, s in zip((-0.5, -0.5, 2.0), posterior, squares, strict=True):
-                entropy, excess = noise.cross_entropy(p, s, values, clean[queries, column], place[queries])
+                entropy, excess = noise.cross_entropy(
+                    p, s, values - middle[column], clean[queries, column], place[queries]
+                )
                 corrected += sign * (entropy - excess)
             plain += entropy
             if column + 1 < len(self.values):  # on a copy: the shells go on without A
                 distance = distance + (noisy[:, column, None] - clean[None, :, column]) ** 2
-        return plain, corrected, neighbours
+        return plain, corrected, fewest
 
     def _notes(self, effective: FloatArray) -> tuple[str, ...]:
         notes = [f"averaged over {len(self.queries)} of the {self.place.shape[1]} samples"]

@@ -224,6 +224,23 @@ def test_many_values_stand_in_bins() -> None:
     assert abs(fine.value[0] - coarse.value[0]) < 1e-3
 
 
+def test_far_from_zero() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((300, 1)) + rng.standard_normal((300, 5))
+    near, far = mixture_profile(x, (2, 1, 2), snr=1.0), mixture_profile(x + 1e7, (2, 1, 2), snr=1.0)
+    assert np.abs(near.local - far.local).max() < 1e-5
+
+
+def test_the_fewest_neighbours_of_all_columns_count() -> None:
+    """The second column of A is given the noisy first one, and has fewer."""
+    x = np.random.default_rng(0).standard_normal((400, 6))
+    one, three = mixture_profile(x, (1, 0, 3, 2), snr=20.0), mixture_profile(x, (3, 0, 3), snr=20.0)
+    assert one.neighbours is not None
+    assert three.neighbours is not None
+    assert one.neighbours[0] == 399.0  # nothing is seen
+    assert three.neighbours[0] < 100.0
+
+
 def test_constant_columns() -> None:
     rng = np.random.default_rng(0)
     x = rng.standard_normal((200, 4))
