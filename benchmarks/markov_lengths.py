@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cmi import MarkovLength, fit_markov_length, phase_scan
+from cmi import MarkovLength, PhaseScan, fit_markov_length, phase_scan
 from cmi.exact import ExactModel, GaussianChain, GaussianField, RepetitionCode
 
 
@@ -23,6 +23,7 @@ class _Case:
     samples: int
     levels: tuple[float, ...]
     method: str = "gaussian"
+    power: tuple[float, float] | None = None  # in front of the exponential, where theory says it
 
     @property
     def reach(self) -> int:
@@ -37,6 +38,7 @@ CASES = (
     _Case(GaussianField(L=13), 20000, (0.65, 0.8)),
     _Case(GaussianField(L=15, kappa=0.2), 20000, (0.6, 0.7, 0.8)),
     _Case(RepetitionCode(L=13), 20000, (0.3, 0.4), "discrete"),
+    _Case(RepetitionCode(L=13), 20000, (0.3, 0.4), "discrete", (0.5, 0.0)),
 )
 
 
@@ -44,7 +46,21 @@ def shown(case: _Case, level: float, widths: tuple[int, ...]) -> float:
     """The length of the exact curve over these widths."""
     curve = np.array([case.model.cmi(level, r).value for r in widths])
     none = np.zeros((len(widths), len(widths)))
-    return fit_markov_length(widths, curve, none, reach=case.reach, dims=len(case.model.shape)).value
+    dims = len(case.model.shape)
+    return fit_markov_length(widths, curve, none, reach=case.reach, dims=dims, prefactor=case.power).value
+
+
+def lengths_of(scan: PhaseScan, case: _Case) -> tuple[MarkovLength, ...]:
+    """The lengths that the scan gives, or would were the power told."""
+    if case.power is None:
+        return scan.markov_length
+    data = scan.dataset
+    return tuple(
+        fit_markov_length(
+            data.r.values, cmi, covariance, reach=scan.reach, dims=len(case.model.shape), prefactor=case.power
+        )
+        for cmi, covariance in zip(data.cmi.values, data.covariance.values, strict=True)
+    )
 
 
 def main() -> None:
@@ -53,7 +69,9 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=200)
     runs = parser.parse_args().runs
     print(f"{runs} data sets each; covered in %, with an error of up to {100 * np.sqrt(0.05 * 0.95 / runs):.1f}")
-    print("model           n      t  resolved  exponential    mean  spread  claimed   no noise   truth  covered")
+    print(
+        "model                 n      t  resolved  exponential    mean  spread  claimed  no noise   truth  covered"
+    )
     for case in CASES:
         found: dict[float, list[MarkovLength]] = {t: [] for t in case.levels}
         for seed in range(runs):
@@ -63,23 +81,24 @@ def main() -> None:
                 method=case.method,
                 noise=case.model.noise,
             )
-            for t, length in zip(case.levels, scan.markov_length, strict=True):
+            for t, length in zip(case.levels, lengths_of(scan, case), strict=True):
                 found[t].append(length)
+        name = case.model.name + (f" p={case.power[0]:g}" if case.power else "")
         for t in case.levels:
             lengths = [each for each in found[t] if each.success and np.isfinite(each.value)]
             if len(lengths) < 2:
-                print(f"{case.model.name:10}{case.samples:7}{t:7.2f}{len(lengths):10}")
+                print(f"{name:14}{case.samples:6}{t:6.2f}{len(lengths):9}")
                 continue
             values = np.array([each.value for each in lengths])
             low, high = np.array([each.interval for each in lengths]).T
             bare = {w: shown(case, t, w) for w in {each.widths_used for each in lengths}}
             truth = case.model.markov_length(t)
             print(
-                f"{case.model.name:10}{case.samples:7}{t:7.2f}{len(lengths):10}"
-                f"{sum(each.form == 'exponential' for each in lengths):13}"
+                f"{name:14}{case.samples:6}{t:6.2f}{len(lengths):9}"
+                f"{sum(each.form == 'exponential' for each in lengths):12}"
                 f"{values.mean():8.3f}{values.std(ddof=1):8.3f}"
                 f"{np.median([each.stderr for each in lengths]):9.3f}"
-                f"{np.mean([bare[each.widths_used] for each in lengths]):11.3f}{truth:8.3f}"
+                f"{np.mean([bare[each.widths_used] for each in lengths]):10.3f}{truth:8.3f}"
                 f"{100 * np.mean((low <= truth) & (truth <= high)):9.1f}",
                 flush=True,
             )

@@ -82,7 +82,7 @@ class Decay:
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """The widths, the estimates, their errors, what they have to exceed, and the geometry of the regions."""
+    """The widths, the estimates, their errors, what they have to exceed, the geometry, and the power in front."""
 
     r: FloatArray
     y: FloatArray
@@ -91,7 +91,7 @@ class Curve:
     errors: FloatArray
     radius: int
     reach: float
-    dims: int
+    power: tuple[float, float]
 
     def as_it_is(self, form: str, n: int) -> Decay:
         """Fit two parameters to the first n widths, as forms are compared."""
@@ -177,7 +177,7 @@ class Curve:
 
     def _bent(self, form: str, c: float, part: slice, both: FloatArray | None) -> Corrections:
         """What bends these widths at a rate, about the (b, p) found so far."""
-        return corrections(form, c, self.r[part], self.reach, self.dims, both)
+        return corrections(form, c, self.r[part], self.reach, self.power, both)
 
     def _along(self, form: str, part: slice) -> tuple[FloatArray, float]:
         """G of these widths, and of the reach."""

@@ -19,6 +19,7 @@ The CMI sums their squares, |x|^(-(d-1)) exp(-|x|/xi), over the flat faces of th
 sqrt(r xi) counts in each of their d-1 directions. So p = (d-1)/2 at large r, which is reached slowly (in the
 Gaussian field with xi = 0.9, d = 2, p is 0.13 between r = 1 and 2, 0.35 between 5 and 6), and p = 0 in a chain:
 anything in between is as likely. It is the distance between the faces of A and C that counts, whatever A's size.
+Data of global order in one dimension (one bit seen again and again) have p = 1/2, which only theory can say.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from numpy.typing import ArrayLike, NDArray
 
 FloatArray = NDArray[np.float64]
 
-__all__ = ["FORMS", "Corrections", "corrections", "decay", "fallen"]
+__all__ = ["FORMS", "Corrections", "corrections", "decay", "fallen", "power_in_front"]
 
 FORMS = ("exponential", "gaussian", "power")
 _BEND = 0.5  # standard deviation of b
@@ -113,10 +114,27 @@ class Corrections:
         return np.asarray(self.mean + (self.basis * self.sd**2).T @ np.linalg.solve(covariance, residual))
 
 
+def power_in_front(dims: int) -> tuple[float, float]:
+    """Return mean and standard deviation of the power p in front in as many dimensions: uniform from 0 to (d-1)/2.
+
+    Examples
+    --------
+    >>> power_in_front(1), [round(each, 3) for each in power_in_front(2)]
+    ((0.0, 0.0), [0.25, 0.144])
+    """
+    most = (dims - 1) / 2.0
+    return most / 2.0, float(most / np.sqrt(12.0))
+
+
 def corrections(
-    form: str, c: float, r: ArrayLike, reach: float = np.inf, dims: int = 1, at: ArrayLike | None = None
+    form: str,
+    c: float,
+    r: ArrayLike,
+    reach: float = np.inf,
+    power: tuple[float, float] = (0.0, 0.0),
+    at: ArrayLike | None = None,
 ) -> Corrections:
-    """Return how widths r bend a form of rate c, in as many dimensions; see the head of this module.
+    """Return how widths r bend a form of rate c, with mean and sd of the power p; see the head of this module.
 
     With l = r + 1/2, l' = R + 1/2, e = exp(-c r) and e' = exp(-c R) that of the reach,
 
@@ -126,14 +144,13 @@ def corrections(
 
     Examples
     --------
-    >>> corrections("exponential", 0.5, [1, 2], dims=2).mean.tolist()
+    >>> corrections("exponential", 0.5, [1, 2], power=(0.25, 0.1)).mean.tolist()
     [0.0, 0.25]
     """
     width = np.asarray(r, dtype=np.float64)
     if form != "exponential":
         return Corrections.none(len(width))
-    most = (dims - 1) / 2.0
-    mean, sd = np.array([0.0, most / 2.0]), np.array([_BEND, most / np.sqrt(12.0)])
+    mean, sd = np.array([0.0, power[0]]), np.array([_BEND, power[1]])
     b, p = mean if at is None else np.clip(at, _LEAST, _MOST)
     value, by_b, by_p = _bent(c, b, p, width, reach)
     step = 1e-4 * max(abs(c), 1e-3)

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 
 from cmi.decay_fit import MIN_WIDTHS, TWO_SIDED, Curve, Decay, lengths_above
-from cmi.forms import FORMS, corrections, decay, fallen
+from cmi.forms import FORMS, corrections, decay, fallen, power_in_front
 
 FloatArray = NDArray[np.float64]
 
@@ -139,6 +139,7 @@ def fit_markov_length(
     floor: ArrayLike = 0.0,
     floor_stderr: ArrayLike = 0.0,
     dims: int = 1,
+    prefactor: tuple[float, float] | None = None,
 ) -> MarkovLength:
     """Fit the three forms to the curve over the widths above the noise floor, and choose one.
 
@@ -186,7 +187,10 @@ def fit_markov_length(
     floor, floor_stderr : float or (w,) arrays
         What the method reads where there is no CMI, and its error; below 0 it counts as 0.
     dims : int
-        Of space: 1 for a chain, where there is no power in front, 2 for an image.
+        Of space: 1 for a chain, 2 for an image.
+    prefactor : (float, float), optional
+        Mean and standard deviation of the power p in front, where theory says it: (1/2, 0) for global order in one
+        dimension. Default: 0 in a chain, uniform between 0 and 1/2 in an image (`cmi.forms.power_in_front`).
 
     Returns
     -------
@@ -218,6 +222,9 @@ def fit_markov_length(
         raise ValueError(f"radius must be at least 0, got {radius}")
     if dims < 1:
         raise ValueError(f"dims must be at least 1, got {dims}")
+    power = power_in_front(dims) if prefactor is None else prefactor
+    if np.shape(power) != (2,) or not np.isfinite(power).all() or power[1] < 0.0:
+        raise ValueError(f"prefactor must be a mean and a standard deviation of at least 0, got {power}")
     unit = _unit(y)  # squares of very small or large numbers are none
     if unit != 1.0:
         found = fit_markov_length(
@@ -229,6 +236,7 @@ def fit_markov_length(
             floor=np.asarray(floor) / unit,
             floor_stderr=np.asarray(floor_stderr) / unit,
             dims=dims,
+            prefactor=prefactor,
         )
         return replace(
             found, amplitude=found.amplitude * unit, floor=tuple(float(each * unit) for each in found.floor)
@@ -248,14 +256,14 @@ def fit_markov_length(
     used = tuple(int(w) for w in r[:n])
     if n < MIN_WIDTHS:
         stand = f"{n} of {len(r)} widths stand" if n else "no width stands"
-        bound = _short_bound(r, y, sd, n, np.inf if reach is None else float(reach), dims)
+        bound = _short_bound(r, y, sd, n, np.inf if reach is None else float(reach), power)
         return MarkovLength.unresolved(
             f"{stand} above the noise floor, {MIN_WIDTHS} are needed",
             used,
             interval=(0.0, bound) if n else (float("nan"), float("nan")),
             floor=needed,
         )
-    curve = Curve(r, y, sd, bar, errors, radius, np.inf if reach is None else float(reach), dims)
+    curve = Curve(r, y, sd, bar, errors, radius, np.inf if reach is None else float(reach), power)
     near = n if reach is None else min(n, max(int((r <= np.ceil(reach / 2.0)).sum()), MIN_WIDTHS))
     far = n
     for n in dict.fromkeys((far, near)):
@@ -341,7 +349,9 @@ def _unit(y: FloatArray) -> float:
     return 1.0 if largest == 0.0 or 1e-60 < largest < 1e60 else float(2.0 ** np.floor(np.log2(largest)))
 
 
-def _short_bound(r: FloatArray, y: FloatArray, sd: FloatArray, n: int, reach: float, dims: int) -> float:
+def _short_bound(
+    r: FloatArray, y: FloatArray, sd: FloatArray, n: int, reach: float, power: tuple[float, float]
+) -> float:
     """Bound xi by the fall from the first width to the first that is lost in the noise (or to the last)."""
     if n == 0:
         return float("nan")
@@ -353,7 +363,8 @@ def _short_bound(r: FloatArray, y: FloatArray, sd: FloatArray, n: int, reach: fl
         return float("inf")
     ends = np.array([r[0], r[last]])
     # as much of the fall as a power in front may make is not the exponential's
-    fall = np.log(lowest_start / highest_end) - (dims - 1) / 2.0 * np.log((ends[1] + 0.5) / (ends[0] + 0.5))
+    most = power[0] + np.sqrt(3.0) * power[1]  # the upper end of the uniform distribution that these are of
+    fall = np.log(lowest_start / highest_end) - most * np.log((ends[1] + 0.5) / (ends[0] + 0.5))
 
     def excess(c: float) -> float:
         start, end = fallen(c, ends, reach)[0]

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cmi import exact_scan, fit_markov_length, phase_scan
+from cmi.decay_fit import _misfit
 from cmi.exact import GaussianChain, GaussianField
 from cmi.exact.gaussian import GaussianModel
 from cmi.forms import decay
@@ -213,6 +214,40 @@ def test_the_bent_exponential(
             late = r[r >= found.first_width]
             np.testing.assert_allclose(found.at(late), y[r >= found.first_width], rtol=0.1)
     assert held >= 51  # 95 % would fall below in one of 1,000 runs
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(3, 12), st.floats(-4.0, 4.0))
+def test_the_scatter_of_a_fit(seed: int, widths: int, noise: float) -> None:
+    """With it chi^2 is its degrees of freedom; it is 0 where chi^2 is below them already."""
+    rng = np.random.default_rng(seed)
+    z, slopes = rng.standard_normal(widths), np.arange(widths) + rng.uniform(-0.3, 0.3, widths)
+    variances = 10.0 ** (noise + rng.uniform(-2.0, 2.0, widths))
+    found = _misfit(z, np.ones(widths), slopes, variances)
+    weights = 1.0 / (variances + found**2)
+    root = np.sqrt(weights)
+    line = np.stack([np.ones(widths), slopes], axis=1)
+    left = root * z - (root[:, None] * line) @ np.linalg.lstsq(root[:, None] * line, root * z, rcond=None)[0]
+    if found > 0.0:
+        assert left @ left == pytest.approx(widths - 2, rel=1e-5)
+    else:
+        assert left @ left <= widths - 2
+
+
+def test_a_power_in_front_that_theory_says() -> None:
+    """Of global order in one dimension; told of it, the fit gives the length that is lost without."""
+    r = np.arange(1, 9)
+    y = (r + 0.5) ** -0.5 * np.exp(-r / 2.0)
+    covariance = np.diag((0.01 * y) ** 2)
+    told = fit_markov_length(r, y, covariance, prefactor=(0.5, 0.0))
+    assert told.value == pytest.approx(2.0, rel=1e-3)
+    assert told.prefactor == 0.5
+    np.testing.assert_allclose(told.at(r), y, rtol=1e-3)
+    tiny = fit_markov_length(r, 1e-80 * y, 1e-160 * covariance, prefactor=(0.5, 0.0))
+    assert tiny.value == pytest.approx(told.value, rel=1e-6)
+    assert fit_markov_length(r, y, covariance).interval[1] < 2.0
+    for wrong in ((0.5, -1.0), (np.nan, 0.0), 0.5):
+        with pytest.raises(ValueError, match="prefactor must be a mean and a standard deviation"):
+            fit_markov_length(r, y, covariance, prefactor=wrong)  # type: ignore[arg-type]
 
 
 def test_the_size_of_a_does_not_bend_the_curve() -> None:
