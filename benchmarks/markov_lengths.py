@@ -87,14 +87,14 @@ def main() -> None:
         for t in case.levels:
             lengths = [each for each in found[t] if each.success and np.isfinite(each.value)]
             if len(lengths) < 2:
-                print(f"{name:14}{case.samples:6}{t:6.2f}{len(lengths):9}")
+                print(f"{name:17}{case.samples:6}{t:6.2f}{len(lengths):9}")
                 continue
             values = np.array([each.value for each in lengths])
             low, high = np.array([each.interval for each in lengths]).T
             bare = {w: shown(case, t, w) for w in {each.widths_used for each in lengths}}
             truth = case.model.markov_length(t)
             print(
-                f"{name:14}{case.samples:6}{t:6.2f}{len(lengths):9}"
+                f"{name:17}{case.samples:6}{t:6.2f}{len(lengths):9}"
                 f"{sum(each.form == 'exponential' for each in lengths):12}"
                 f"{values.mean():8.3f}{values.std(ddof=1):8.3f}"
                 f"{np.median([each.stderr for each in lengths]):9.3f}"
