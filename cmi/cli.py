@@ -62,7 +62,9 @@ def run(
     data: Annotated[str, typer.Argument(help=_DATA_HELP)] = "digits",
     method: Annotated[
         str,
-        typer.Option(help="Estimator: gaussian, copula, ksg or mixture; for t = 0 or flip noise also discrete."),
+        typer.Option(
+            help="Estimator: gaussian, copula, ksg, mixture or posterior; for t = 0 or flip noise also discrete."
+        ),
     ] = "gaussian",
     levels: Annotated[
         str, typer.Option(help="Noise levels t: start:stop:count with both ends included, or a list as 0.1,0.5.")
@@ -147,6 +149,26 @@ def run(
             show_default=False,
         ),
     ] = None,
+    train_minutes: Annotated[
+        float | None,
+        typer.Option(help="About how long to train the network, for posterior.  [default: 6]", show_default=False),
+    ] = None,
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            help="Train so many networks, so that every sample is held out once, for posterior.  [default: one "
+            "network, and at most one sample in six]",
+            show_default=False,
+        ),
+    ] = None,
+    network: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of the network, for posterior: training is kept there and goes on from there.  [default: "
+            "OUT.network.pt beside --out OUT.nc]",
+            show_default=False,
+        ),
+    ] = None,
     workers: Annotated[
         int,
         typer.Option(help="Processes. The result does not depend on it; with 1, methods thread by themselves."),
@@ -202,7 +224,12 @@ def run(
         earlier = to_resume(resume, out, every, arguments["levels"] if refine == 0 else None)
         samples = flags.with_channels(_open(data, key, limit, crop), channel_axis)
         given = flags.method_options(k, queries, surrogates, calibrate, permutations, features, shrinkage)
+        given |= flags.training_options(train_minutes, folds, network)
         arguments |= flags.options(method, given)
+        if method == "posterior" and network is None and out is not None:
+            arguments["network"] = str(out.with_suffix(".network.pt"))
+            if overwrite and sides is None:
+                out.with_suffix(".network.pt").unlink(missing_ok=True)
         scans: dict[float | None, PhaseScan]
         total = (len(arguments["levels"]) + refine) * len(every)
         try:
@@ -369,7 +396,7 @@ def _scan_with_bar(samples: SampleSet, workers: int, **arguments: Any) -> PhaseS
 
     total = len(arguments["levels"]) + arguments["refine"]
     with bar("noise levels", total) as advance, processes(workers) as executor:
-        return phase_scan(samples, executor=executor, progress=advance, **arguments)
+        return phase_scan(samples, executor=executor, progress=advance, training=advance.training, **arguments)
 
 
 def _sizes_with_bar(
@@ -385,7 +412,14 @@ def _sizes_with_bar(
     total = (len(arguments["levels"]) + arguments["refine"]) * len(sides)
     with bar("levels of all sizes", total) as advance, processes(workers) as executor:
         scans = scan_sizes(
-            samples, sides, how=how, executor=executor, progress=advance, resume=_several(resume), **arguments
+            samples,
+            sides,
+            how=how,
+            executor=executor,
+            progress=advance,
+            training=advance.training,
+            resume=_several(resume),
+            **arguments,
         )
     return dict(scans.items())
 

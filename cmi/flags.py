@@ -5,9 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from cmi.data import SampleSet
 
-__all__ = ["center", "levels", "method_options", "only_for_one_size", "options", "sizes", "widths", "with_channels"]
+__all__ = [
+    "center",
+    "levels",
+    "method_options",
+    "only_for_one_size",
+    "options",
+    "sizes",
+    "training_options",
+    "widths",
+    "with_channels",
+]
 
 
 def levels(text: str) -> list[float]:
@@ -99,6 +111,15 @@ def method_options(
         "--permutations": ("n_permutations", permutations),
         "--features": ("features", _features(features)),
         "--shrinkage": ("shrinkage", _shrinkage(shrinkage)),
+    }
+
+
+def training_options(minutes: float | None, folds: int | None, network: Path | None) -> dict[str, tuple[str, Any]]:
+    """What was given for a method that trains a network."""
+    return {
+        "--train-minutes": ("train_minutes", minutes),
+        "--folds": ("folds", folds),
+        "--network": ("network", None if network is None else str(network.expanduser())),
     }
 
 

@@ -25,6 +25,7 @@ from estimators.discrete import discrete_profile
 from estimators.gaussian import fit_gaussian, gaussian_profile
 from estimators.ksg import ksg_profile
 from estimators.mixture import fit_mixture, mixture_profile
+from estimators.posterior import fit_posterior, posterior_profile
 from estimators.profile import Profile
 from estimators.threads import one_blas_thread, serial
 
@@ -41,6 +42,8 @@ __all__ = [
     "tied_share",
 ]
 
+
+_GIVEN = ("snr", "flip", "seed", "progress")  # by the caller, and no options
 
 Level = Mapping[str, float]  # of a known noise: {"snr": 4.0} or {"flip": 0.1}
 
@@ -64,11 +67,14 @@ class Method:
         ``profile(x, sizes, **options)`` on samples as they are.
     fit : callable or None
         ``fit(x, sizes, snrs=..., **options)`` -> `FittedNoise`, for methods that know the noise, with the SNRs that
-        will be asked for; None: noise is sampled.
+        will be asked for (and ``flips=...``, ``seed=...``, ``progress=...`` if it takes them); None: noise is
+        sampled.
     tells : str
         One line on what it can and cannot tell, for help texts.
     takes_noise : bool
         Whether it can be used on samples with Gaussian noise, which are continuous.
+    trains : bool
+        Whether fitting takes long, and what is fitted answers for levels between those asked for as well.
     """
 
     name: str
@@ -76,12 +82,13 @@ class Method:
     tells: str
     fit: Callable[..., FittedNoise] | None = None
     takes_noise: bool = True
+    trains: bool = False
 
     @property
     def options(self) -> dict[str, Any]:
         """Option names and their defaults, those of the noise left out."""
         parameters = inspect.signature(self.profile).parameters.values()
-        own = [p for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in ("snr", "flip", "seed")]
+        own = [p for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in _GIVEN]
         return {p.name: p.default for p in own}
 
     @property
@@ -108,12 +115,16 @@ class Method:
         seed: int,
         noises: Sequence[Level],
         options: Mapping[str, Any],
+        progress: Callable[[Any], None] | None = None,
     ) -> FittedNoise | None:
         """Fit clean samples for levels of noise, as ``{"snr": 4.0}``; None if it does not know their kind."""
         if self.fit is None or not all(noise and set(noise) <= set(self.noises) for noise in noises):
             return None
-        seeded = {"seed": seed} if "seed" in inspect.signature(self.fit).parameters else {}
-        return self.fit(x, sizes, snrs=[noise["snr"] for noise in noises if "snr" in noise], **seeded, **options)
+        known: dict[str, Any] = {"seed": seed, "progress": progress}
+        known["flips"] = [noise["flip"] for noise in noises if "flip" in noise]
+        taken = inspect.signature(self.fit).parameters
+        given = {name: value for name, value in known.items() if name in taken}
+        return self.fit(x, sizes, snrs=[noise["snr"] for noise in noises if "snr" in noise], **given, **options)
 
     def check(self, options: Mapping[str, Any], *, noise: bool = False) -> None:
         """Raise a TypeError for an option that this method does not have; `noise` is one if samples are clean."""
@@ -155,6 +166,13 @@ METHODS: dict[str, Method] = {
             mixture_profile,
             "any dependence, where noise blurs many samples into one another; noise known, flips too",
             fit_mixture,
+        ),
+        Method(
+            "posterior",
+            posterior_profile,
+            "any dependence, in whole images too, by a network read on samples held out from it; needs torch",
+            fit_posterior,
+            trains=True,
         ),
     )
 }

@@ -34,6 +34,7 @@ from cmi.transition import refine_levels
 __all__ = ["Progress", "ScanFailed", "ScanInterrupted", "phase_scan"]
 
 Progress = Callable[[int, int], None]
+_MERELY = ("threads", "device", "network")
 
 
 class ScanFailed(RuntimeError):
@@ -68,6 +69,7 @@ def phase_scan(
     progress: Progress | None = None,
     resume: PhaseScan | Sequence[PhaseScan] | None = None,
     refine: int = 0,
+    training: Callable[[Any], None] | None = None,
     **options: Any,
 ) -> PhaseScan:
     """Estimate I(A:C|B_r) of the noised data for every noise level and buffer width.
@@ -86,7 +88,7 @@ def phase_scan(
         "interpolation" (alpha = 1 - t, sigma = t, as in the paper), "vp-linear", "vp-cosine", "ve", "flip"
         (bits flipped with probability t / 2), or a schedule.
     method : str
-        "gaussian" (default), "copula", "ksg" or "mixture"; "discrete" for levels without noise; see
+        "gaussian" (default), "copula", "ksg", "mixture" or "posterior"; "discrete" for levels without noise; see
         `cmi.methods.METHODS`.
     center, radius, reach, channel_axis
         Of A and its shells, as in `Partition.centered`; the channel axis of a `SampleSet` is known.
@@ -101,6 +103,9 @@ def phase_scan(
         Earlier scans with the same configuration: their finished levels are taken over.
     refine : int
         Levels to add, two at a time, where the Markov length is largest so far (`refine_levels`).
+    training : callable, optional
+        Of a method that trains a network: called with its `estimators.posterior_training.Look` at the held-out
+        loss (step, total, held_out) from time to time.
     **options
         Of the method. Of several k the scan holds the mean.
 
@@ -153,8 +158,8 @@ def phase_scan(
         "data": {**about, "n_samples": len(x), "shape": list(samples.shape), "sha256": _digest(samples)},
         "noise": schedule.to_dict(),
         "method": method,
-        # the number of threads changes nothing, and must not keep a scan from being resumed
-        "options": {k: _plain(v) for k, v in {**chosen.options, **options}.items() if k != "threads"},
+        # where and by how many threads it is computed must not keep a scan from being resumed
+        "options": {k: _plain(v) for k, v in {**chosen.options, **options}.items() if k not in _MERELY},
         "center": _center(samples.shape, center, channel_axis),
         "radius": int(radius),
         "reach": None if reach is None else int(reach),
@@ -164,9 +169,8 @@ def phase_scan(
         "version": version("phase-scan"),
     }
     outer = {"A": partition.A, "the image around A": np.concatenate(partition.shells)}
-    scan = PhaseScan.empty(times, schedule, partition, config, (*notes, *column_warnings(samples, outer)))
+    notes = (*notes, *column_warnings(samples, outer))
     del samples
-    todo = [float(t) for t in times]
     earlier = [] if resume is None else [resume] if isinstance(resume, PhaseScan) else list(resume)
     if earlier or refine:
         for option, value in options.items():
@@ -175,48 +179,33 @@ def phase_scan(
                     f"a scan whose {option} is a function without a name of its own cannot be resumed, as it may "
                     "have been another function: define it at the top level of a module"
                 )
-    for each in earlier:
-        todo = scan.take_over(each)
-    total = len(times) + refine
-    try:
-        with one_blas_thread():
-            fitted = chosen.fitted(x, partition.sizes, seed, [schedule.level(t) for t in todo], options)
-            cell = _Cell(method, options, schedule, partition, seed, fitted)
-            for done, (t, result) in enumerate(_run(cell, x, todo, executor), start=len(times) - len(todo) + 1):
-                scan.put(t, result)
-                if progress is not None:
-                    progress(done, total)
-    except KeyboardInterrupt:
-        raise ScanInterrupted(scan) from None
-    except Exception as error:
-        if scan.dataset.finished.any():
-            raise ScanFailed(scan, error) from error
-        raise
-    try:
-        added = refine_levels(scan, min(2, refine)) if refine else []
+    fitted: FittedNoise | None = None
+    while True:
+        scan = PhaseScan.empty(times, schedule, partition, config, notes)
+        todo = [float(t) for t in times]
+        for each in earlier:
+            todo = scan.take_over(each)
+        total = len(times) + refine
+        try:
+            with one_blas_thread():
+                if fitted is None or not chosen.trains:
+                    noises = [schedule.level(t) for t in todo]
+                    fitted = chosen.fitted(x, partition.sizes, seed, noises, options, training)
+                cell = _Cell(method, options, schedule, partition, seed, fitted)
+                for done, (t, result) in enumerate(_run(cell, x, todo, executor), start=len(times) - len(todo) + 1):
+                    scan.put(t, result)
+                    if progress is not None:
+                        progress(done, total)
+            added = refine_levels(scan, min(2, refine)) if refine else []
+        except KeyboardInterrupt:
+            raise ScanInterrupted(scan) from None
+        except Exception as error:
+            if scan.dataset.finished.any():
+                raise ScanFailed(scan, error) from error
+            raise
         if not added:
             return scan
-        return phase_scan(
-            x0,
-            levels=[*times.tolist(), *added],
-            widths=widths,
-            noise=noise,
-            method=method,
-            center=center,
-            radius=radius,
-            reach=reach,
-            channel_axis=channel_axis,
-            seed=seed,
-            executor=executor,
-            progress=progress,
-            resume=[scan, *earlier],
-            refine=refine - len(added),
-            **options,
-        )
-    except ScanInterrupted:
-        raise
-    except KeyboardInterrupt:
-        raise ScanInterrupted(scan) from None
+        times, refine, earlier = _levels([*times, *added], schedule), refine - len(added), [scan, *earlier]
 
 
 @dataclass(frozen=True, eq=False)

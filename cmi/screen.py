@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -12,7 +13,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["bar", "console", "errors"]
+__all__ = ["Advance", "bar", "console", "errors"]
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -25,8 +26,24 @@ def console(*, stderr: bool = False) -> Console:
     return plainly if plainly.is_terminal else Console(stderr=stderr, width=220, **plain)
 
 
+@dataclass(frozen=True, slots=True)
+class Advance:
+    """What moves a bar: called with what is done and the total, or with a look at a training."""
+
+    what: str
+    show: Callable[[str, int, int], None]
+
+    def __call__(self, done: int, total: int) -> None:
+        """Show how much is done."""
+        self.show(self.what, done, total)
+
+    def training(self, look: Any) -> None:
+        """Show the steps of a training, and its held-out loss."""
+        self.show(f"training, held-out loss {look.held_out:.4f}", look.step, look.total)
+
+
 @contextmanager
-def bar(what: str, total: int) -> Iterator[Callable[[int, int], None]]:
+def bar(what: str, total: int) -> Iterator[Advance]:
     """A progress bar on stderr, where that is a terminal."""
     from rich.progress import (
         BarColumn,
@@ -38,7 +55,7 @@ def bar(what: str, total: int) -> Iterator[Callable[[int, int], None]]:
     )
 
     columns = (
-        TextColumn(what),
+        TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -48,8 +65,12 @@ def bar(what: str, total: int) -> Iterator[Callable[[int, int], None]]:
     screen = console(stderr=True)
     shown = Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal)
     with shown as drawn:
-        task = drawn.add_task("scan", total=total)
-        yield lambda done, total: drawn.update(task, completed=done, total=total)
+        task = drawn.add_task(what, total=total)
+
+        def show(text: str, done: int, total: int) -> None:
+            drawn.update(task, description=text, completed=done, total=total)
+
+        yield Advance(what, show)
 
 
 @contextmanager

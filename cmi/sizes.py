@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -122,6 +123,10 @@ def scan_sizes(
 
     def scan_of(size: int, levels: list[float], resume: list[PhaseScan], progress: Progress | None) -> PhaseScan:
         unit = (wanted[0] if how == "block" else size) / _PARTS
+        own = dict(arguments)
+        if own.get("network") is not None:  # one for each
+            file = Path(own["network"])
+            own["network"] = file.with_name(f"{file.stem}.L{size:g}{file.suffix}")
         return phase_scan(
             parts[size],
             levels=levels,
@@ -129,7 +134,7 @@ def scan_sizes(
             channel_axis=parts[size].channel_axis,
             progress=progress,
             resume=resume,
-            **arguments,
+            **own,
         )
 
     for size in wanted:  # what does not match shows before any work is done for it

@@ -1,0 +1,218 @@
+"""Answers: a network with what turns its output into posteriors of the clean columns of A."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from estimators.posterior_data import Start, Values
+from estimators.posterior_loss import corrected_loss
+from estimators.profile import FloatArray
+from estimators.shell_network import ShellNetwork
+
+__all__ = ["Answers", "Levels"]
+
+
+@dataclass(frozen=True, eq=False)
+class Levels:
+    """Starts of several levels as tensors; see `Start`.
+
+    Parameters
+    ----------
+    sigma, flip, place, scale : (levels,) tensors
+        The scale brings noisy columns to a variance near 1.
+    mean : (levels, d) tensor
+    weights, precision : (levels, targets, groups, d) and (levels, targets, groups) tensors
+    """
+
+    sigma: Tensor
+    flip: Tensor
+    place: Tensor
+    scale: Tensor
+    mean: Tensor
+    weights: Tensor
+    precision: Tensor
+
+    @classmethod
+    def of(cls, starts: Sequence[Start], device: torch.device) -> Self:
+        """Stack them."""
+
+        def tensor(values: Any) -> Tensor:
+            return torch.as_tensor(np.asarray(values), dtype=torch.float32, device=device)
+
+        sigma = np.array([start.noise.sigma for start in starts])
+        return cls(
+            tensor(sigma),
+            tensor([start.noise.flip for start in starts]),
+            tensor([start.place for start in starts]),
+            tensor(1.0 / np.sqrt(1.0 + sigma**2)),
+            tensor([start.mean for start in starts]),
+            tensor([start.weights for start in starts]),
+            tensor([1.0 / start.variance for start in starts]),
+        )
+
+    def noisy(self, clean: Tensor, generator: torch.Generator) -> Tensor:
+        """Return (levels, n, d) samples with fresh noise."""
+        if bool((self.flip > 0.0).any()):
+            drawn = torch.rand(clean.shape, generator=generator, device=clean.device)
+            return torch.where(drawn < self.flip[:, None, None], 1.0 - clean, clean)
+        drawn = torch.randn(clean.shape, generator=generator, device=clean.device)
+        return torch.addcmul(clean, self.sigma[:, None, None], drawn)
+
+
+class Answers(torch.nn.Module):
+    """Posteriors p(x_A | y_B) of the columns of A, at every width in one pass.
+
+    Parameters
+    ----------
+    network : ShellNetwork
+    values : sequence of Values
+        Of every column of A.
+    """
+
+    def __init__(self, network: ShellNetwork, values: Sequence[Values]) -> None:
+        super().__init__()
+        self.network, self.values = network, tuple(values)
+        self._plain = [each.arrays for each in values]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return self.network.offset.device
+
+    def terms(self, noisy: Tensor, targets: Sequence[int], levels: Levels) -> tuple[Tensor, Tensor, Tensor]:
+        """Correction (levels, n, groups, knots), and the start's quadratic and linear part (levels, n, groups).
+
+        The start is a normal distribution of mean m and precision h over one of the variance before anything was
+        seen, to the power of the gate.
+
+        Parameters
+        ----------
+        noisy : (levels, n, d) tensor
+        targets : sequence of int
+            Which column of A, at every level.
+        levels : Levels
+        """
+        centred = noisy - levels.mean[:, None]
+        each = torch.arange(len(targets), device=noisy.device), torch.as_tensor(targets, device=noisy.device)
+        mean, variance = self._moments(targets)
+        guess = centred @ levels.weights[each].transpose(1, 2) + mean[:, None, None]
+        scaled = centred * levels.scale[:, None, None]
+        count = len(self.values)
+        parts = [scaled[..., count:]]
+        if count > 1:
+            which = functional.one_hot(each[1], count).to(scaled.dtype)[:, None].expand(-1, noisy.shape[1], -1)
+            known = scaled[..., :count] * (torch.arange(count, device=noisy.device) < each[1][:, None, None])
+            parts = [known, which, *parts]
+        correction, gate = self.network(torch.cat(parts, dim=-1), levels.place)
+        h = gate * levels.precision[each]
+        before = gate / variance[:, None]
+        quadratic = (-0.5 * (h - before))[:, None].expand_as(guess)
+        return correction, quadratic, h[:, None] * guess - (before * mean[:, None])[:, None]
+
+    def loss(self, noisy: Tensor, targets: Sequence[int], levels: Levels, seen: Sequence[Tensor]) -> Tensor:
+        """-ln of the probability of what is seen of a column of A, (levels, n, groups).
+
+        Parameters
+        ----------
+        noisy, targets, levels
+            As in `terms`.
+        seen : sequence of (n, V) tensors
+            Of every level: the density of what is seen given each value; see `seen`.
+        """
+        terms = self.terms(noisy, targets, levels)
+        parts: list[Tensor] = []
+        for level, (target, w) in enumerate(zip(targets, seen, strict=True)):
+            own = terms[0][level], terms[1][level], terms[2][level]
+            if self.device.type == "cpu":
+                parts.append(_Loss.apply(*own, self._plain[target], w))  # type: ignore[no-untyped-call]
+            else:
+                logits = self._logits(*own, target)
+                parts.append(-torch.logsumexp(torch.log_softmax(logits, dim=-1) + w[:, None].log(), dim=-1))
+        return torch.stack(parts)
+
+    def posteriors(self, noisy: Tensor, target: int, levels: Levels) -> tuple[FloatArray, FloatArray]:
+        """Probabilities of the clean values (levels, n, groups, k): of the network, and of the Gaussian alone."""
+        with torch.no_grad():
+            correction, quadratic, linear = self.terms(noisy, [target] * len(noisy), levels)
+            both = [self._logits(correction, quadratic, linear, target), self._gaussian(noisy, target, levels)]
+            known = len(self.values[target].known)
+            network, gaussian = (torch.softmax(each.double(), dim=-1)[..., :known].cpu().numpy() for each in both)
+            return network, gaussian
+
+    def _gaussian(self, noisy: Tensor, target: int, levels: Levels) -> Tensor:
+        """Logits of the start as it is."""
+        centred = noisy - levels.mean[:, None]
+        values = self.values[target]
+        guess = centred @ levels.weights[:, target].transpose(1, 2) + values.mean
+        points, log_share, _ = (torch.as_tensor(each, device=self.device) for each in self._plain[target])
+        before = (points - values.mean) ** 2 / values.variance
+        given = (points - guess[..., None]) ** 2 * levels.precision[:, target][:, None, :, None]
+        return log_share + 0.5 * (before - given)
+
+    def _logits(self, correction: Tensor, quadratic: Tensor, linear: Tensor, target: int) -> Tensor:
+        points, log_share, hats = (torch.as_tensor(each, device=self.device) for each in self._plain[target])
+        start = points * (linear[..., None] + points * quadratic[..., None])
+        return log_share + start + correction @ hats
+
+    def seen(self, clean: Tensor, target: int, noise: float, generator: torch.Generator) -> Tensor:
+        """Density (n, V), on any scale, of values of A (n,) seen with some noise, given each known value.
+
+        Without noise it is 1 for the value itself.
+        """
+        points = torch.as_tensor(self._plain[target][0], device=clean.device)
+        known = len(self.values[target].known)
+        if noise == 0.0:
+            nearest = (clean[:, None] - points[:known]).abs().argmin(dim=-1)
+            return functional.one_hot(nearest, len(points)).to(clean.dtype)
+        y = clean + noise * torch.randn(clean.shape, generator=generator, device=clean.device)
+        density = torch.exp(-0.5 * ((y[:, None] - points) / noise) ** 2)
+        density[:, known:] = 0.0
+        return density
+
+    def _moments(self, targets: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Mean and variance of clean columns of A."""
+        both = [(self.values[target].mean, self.values[target].variance) for target in targets]
+        mean, variance = torch.tensor(both, dtype=torch.float32, device=self.device).T
+        return mean, variance
+
+
+class _Loss(torch.autograd.Function):
+    """`corrected_loss`, which has the gradient with the loss."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, correction: Tensor, quadratic: Tensor, linear: Tensor, arrays: tuple[Any, ...], seen: Tensor
+    ) -> Tensor:
+        groups, knots = correction.shape[-2:]
+
+        def plain(x: Tensor, *last: int) -> Any:
+            return np.ascontiguousarray(x.detach().reshape(-1, *last).numpy())
+
+        loss, *gradients = corrected_loss(
+            plain(correction, groups, knots),
+            plain(quadratic, groups),
+            plain(linear, groups),
+            plain(seen, seen.shape[-1]),
+            arrays,
+        )
+        ctx.save_for_backward(*(torch.from_numpy(each) for each in gradients))
+        return torch.from_numpy(loss).reshape(correction.shape[:-1])
+
+    @staticmethod
+    def backward(ctx: Any, *above: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+        correction, quadratic, linear = ctx.saved_tensors
+        shape, flat = above[0].shape, above[0].reshape(quadratic.shape)
+        return (
+            (correction * flat[..., None]).reshape(*shape, -1),
+            (quadratic * flat).reshape(shape),
+            (linear * flat).reshape(shape),
+            None,
+            None,
+        )

@@ -1,0 +1,172 @@
+"""What a posterior network is given and asked: clean values of A, levels of noise, and where its answers begin."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import numpy as np
+from numpy.typing import NDArray
+
+from estimators.gaussian_start import gaussian_start
+from estimators.known_noise import KnownNoise
+from estimators.posterior_loss import padded
+from estimators.profile import FloatArray
+
+__all__ = ["Start", "Values", "clean_values", "gaussian_posteriors", "hats"]
+
+_VALUES = 256  # clean values that are told apart, where the data have more
+_KNOTS = 32  # of the correction to their logits
+
+
+def clean_values(column: FloatArray) -> tuple[FloatArray, bool]:
+    """Values that A can have, and whether these are all; where there are many, middles of bins stand for them.
+
+    Examples
+    --------
+    >>> clean_values(np.array([0.0, 1.0, 1.0]))
+    (array([0., 1.]), True)
+    """
+    known = np.unique(column)
+    if len(known) <= _VALUES:
+        return known, True
+    edges = np.linspace(known[0], known[-1], _VALUES + 1)
+    return (edges[1:] + edges[:-1]) / 2.0, False
+
+
+def hats(values: FloatArray, share: FloatArray) -> FloatArray:
+    """Return (knots, values) hat functions that sum to 1: dense where values are frequent, and nowhere far apart.
+
+    Parameters
+    ----------
+    values : (k,) array
+        Rising.
+    share : (k,) array
+        How often each is seen.
+
+    Examples
+    --------
+    >>> hats(np.array([0.0, 1.0]), np.array([0.5, 0.5])).tolist()
+    [[1.0, 0.0], [0.0, 1.0]]
+    """
+    count = min(_KNOTS, len(values))
+    if len(values) == 1:
+        return np.ones((1, 1))
+    middle = np.cumsum(share) - 0.5 * share
+    place = 0.5 * (middle - middle[0]) / max(middle[-1] - middle[0], 1e-300)
+    place += 0.5 * (values - values[0]) / (values[-1] - values[0])
+    if count == len(values):
+        place = np.linspace(0.0, 1.0, count)
+    grid = np.linspace(0.0, 1.0, count)
+    return np.stack([np.interp(place, grid, np.eye(count)[knot]) for knot in range(count)])
+
+
+@dataclass(frozen=True, eq=False)
+class Values:
+    """Clean values of one column of A, how often each is seen, and the hat functions of a correction.
+
+    Parameters
+    ----------
+    known : (k,) array
+        The values, rising.
+    share : (k,) array
+        Sums to 1; half a sample more for each value than were seen.
+    every : bool
+        Whether these are all, or middles of bins.
+    mean, variance : float
+        Of the column; the variance is above 0.
+    hats : (knots, k) array
+    """
+
+    known: FloatArray
+    share: FloatArray
+    every: bool
+    mean: float
+    variance: float
+    hats: FloatArray
+
+    @classmethod
+    def of(cls, column: FloatArray) -> Values:
+        """Take those of samples."""
+        known, every = clean_values(column)
+        edges = np.concatenate([[-np.inf], (known[1:] + known[:-1]) / 2.0, [np.inf]])
+        share = np.histogram(column, edges)[0] + 0.5
+        share /= share.sum()
+        variance = max(float(column.var()), 1e-12)
+        return cls(known, share, every, float(column.mean()), variance, hats(known, share))
+
+    @property
+    def range(self) -> float:
+        """From the lowest value to the highest."""
+        return float(self.known[-1] - self.known[0])
+
+    @property
+    def bin_variance(self) -> float:
+        """How far values lie from what stands for them; 0 where each stands for itself."""
+        return 0.0 if self.every else float((self.known[1] - self.known[0]) ** 2 / 12.0)
+
+    def place(self, clean: FloatArray) -> NDArray[np.int64]:
+        """Which of the values is nearest to each clean one."""
+        middles = (self.known[1:] + self.known[:-1]) / 2.0
+        return np.searchsorted(middles, clean)
+
+    @property
+    def arrays(self) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+        """Values, logarithms of their shares, and hats, as `corrected_loss` takes them."""
+        return padded(self.known), padded(np.log(self.share), -np.inf), padded(self.hats)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Start:
+    """One level of noise: where answers begin, in units in which clean data have mean 0 and a variance near 1.
+
+    Parameters
+    ----------
+    noise : KnownNoise
+        In these units.
+    mean : (d,) array
+        Of the noisy columns: 0 but for flips.
+    place : float
+        The level as the network is told it, in [0, 1]: sigma / (sigma + 1), or twice the flip.
+    weights : (targets, groups, d) array
+        Linear predictions of the columns of A from noisy ones less `mean`: of those before it, and the shells.
+    variance : (targets, groups) array
+        Of each clean column of A, given what is seen.
+    """
+
+    noise: KnownNoise
+    mean: FloatArray
+    place: float
+    weights: FloatArray
+    variance: FloatArray
+
+
+def gaussian_posteriors(
+    covariance: FloatArray, mean: FloatArray, sizes: Sequence[int], noise: KnownNoise, n: float = np.inf
+) -> Start:
+    """Return the linear predictions of A at one level: of every column from those of A before it, and from B_g.
+
+    Parameters
+    ----------
+    covariance : (d, d) array
+        Of clean data.
+    mean : (d,) array
+        Of clean data; 0 but for flips, where they are bits.
+    sizes : sequence of int
+        (|A|, |S_1|, ..., |S_m|).
+    noise : KnownNoise
+    n : float
+        Samples that the covariance is of.
+    """
+    a, d = sizes[0], len(covariance)
+    keep = 1.0 - 2.0 * noise.flip  # a flip pulls a bit towards the middle, and adds noise
+    extra = noise.sigma**2 + noise.flip * (1.0 - noise.flip) / keep**2
+    ends = [*accumulate(sizes[1:], initial=0)]
+    weights, variance = np.zeros((a, len(ends), d)), np.zeros((a, len(ends)))
+    for target in range(a):
+        inputs = [*range(target), *range(a, d)]
+        start = gaussian_start(covariance, target, inputs, [target + end for end in ends], extra, n)
+        weights[target][:, inputs], variance[target] = start.weights / keep, start.variance
+    place = 2.0 * noise.flip if noise.flip else noise.sigma / (noise.sigma + 1.0)
+    return Start(noise, noise.flip + keep * mean if noise.flip else mean, place, weights, variance)

@@ -1,0 +1,210 @@
+"""A posterior network for one part of the samples: made, trained, saved and read again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from estimators.posterior_answers import Answers
+from estimators.posterior_data import Start, Values
+from estimators.posterior_training import Look, Settings, Training, train
+from estimators.profile import FloatArray
+from estimators.shell_network import ShellNetwork
+from estimators.threads import available_threads
+
+__all__ = ["NetworkFile", "few_threads", "find_device", "make_answers", "trained_answers"]
+
+_FORMAT = 1
+_NEAR = 1e-9
+_FASTER = 1.5  # times, for bfloat16 to be worth its rounding
+
+
+class NetworkFile:
+    """Where networks are kept while they are trained, and after.
+
+    Nothing in the file is executed: it holds tensors and plain values.
+
+    Parameters
+    ----------
+    path : path or None
+        None: nothing is kept.
+    fingerprint : str
+        Of the samples and the settings; a file of another is refused.
+    places : sequence of float
+        The levels that are asked for, rising. A network that is done answers for those between its own too.
+    """
+
+    def __init__(self, path: str | Path | None, fingerprint: str, places: Sequence[float]) -> None:
+        self.path = None if path is None else Path(path).expanduser()
+        self.fingerprint, self.places = fingerprint, list(places)
+        self.parts: dict[str, dict[str, Any]] = {}
+        if self.path is not None and self.path.exists():
+            self.parts = self._read(self.path)
+
+    def part(self, number: int) -> dict[str, Any] | None:
+        """Return the state of a part, if the file has one."""
+        return self.parts.get(str(number))
+
+    def keep(self, number: int, state: dict[str, Any]) -> None:
+        """Write the state of a part, all at once."""
+        self.parts[str(number)] = state
+        if self.path is None:
+            return
+        partial = self.path.with_name(self.path.name + ".partial")
+        content = {
+            "phase-scan": _FORMAT,
+            "fingerprint": self.fingerprint,
+            "places": self.places,
+            "parts": self.parts,
+        }
+        try:
+            torch.save(content, partial)
+            partial.replace(self.path)
+        except (OSError, RuntimeError) as error:  # torch has its own error for a full disk
+            partial.unlink(missing_ok=True)
+            raise OSError(f"the network could not be written to {self.path}: {error}") from error
+
+    def _read(self, path: Path) -> dict[str, dict[str, Any]]:
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+            if content["phase-scan"] != _FORMAT:
+                raise ValueError
+            own, parts = content["fingerprint"], dict(content["parts"])
+            places = [float(place) for place in content["places"]]
+        except OSError:
+            raise
+        except Exception as error:
+            raise ValueError(f"{path} holds no posterior network: name another file") from error
+        if own != self.fingerprint:
+            raise ValueError(f"the network in {path} is of other samples or options: name another file")
+        done = all(part["training"]["done"] for part in parts.values())
+        within = not self.places or (places[0] - _NEAR <= self.places[0] and self.places[-1] <= places[-1] + _NEAR)
+        if self.places != places and not (done and within):
+            what = "was trained for other levels" if done else "is being trained for other levels"
+            raise ValueError(f"the network in {path} {what}: name another file")
+        self.places = places
+        return parts
+
+
+@contextmanager
+def few_threads() -> Iterator[None]:
+    """Keep torch on one thread where kernels are to be: workers that wait for each other take most of the time."""
+    before = torch.get_num_threads()
+    if available_threads() > 1 or before == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def find_device(name: str) -> torch.device:
+    """Return a device of torch: of "auto" CUDA, MPS or the CPU, whichever there is first.
+
+    Raises
+    ------
+    ValueError
+        If there is no such device.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except Exception as error:
+        raise ValueError(f"there is no device {name!r} here: take auto, or cpu") from error
+    return device
+
+
+def make_answers(
+    sizes: Sequence[int],
+    values: Sequence[Values],
+    covariance: FloatArray,
+    *,
+    hidden: int,
+    layers: int,
+    seed: int,
+    device: torch.device,
+    matmul: torch.dtype,
+) -> Answers:
+    """Return a network as it begins."""
+    a = len(values)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = ShellNetwork(
+            [2 * a if a > 1 else 0, *sizes[1:]],
+            max(len(each.hats) for each in values),
+            hidden=hidden,
+            layers=layers,
+            matmul=matmul,
+        )
+        network.begin_at(_components(covariance[a:, a:], sizes[1:], hidden // 2), 2 * a if a > 1 else 0)
+    return Answers(network, values).to(device)
+
+
+def trained_answers(
+    sizes: Sequence[int],
+    values: Sequence[Values],
+    covariance: FloatArray,
+    starts: Sequence[Start],
+    clean: FloatArray,
+    validation: FloatArray,
+    settings: Settings,
+    *,
+    hidden: int,
+    layers: int,
+    device: torch.device,
+    file: NetworkFile,
+    number: int,
+    progress: Callable[[Look], None] | None,
+) -> tuple[Answers, Training]:
+    """Make a network and train it, or take it from the file as far as it is there."""
+    saved = file.part(number)
+    matmul = getattr(torch, saved["matmul"]) if saved is not None else fast_matmul(device)
+    answers = make_answers(
+        sizes, values, covariance, hidden=hidden, layers=layers, seed=settings.seed, device=device, matmul=matmul
+    )
+
+    def save(state: dict[str, Any]) -> None:
+        file.keep(number, {**state, "matmul": str(matmul).removeprefix("torch.")})
+
+    training = train(answers, starts, clean, validation, settings, saved=saved, save=save, progress=progress)
+    return answers, training
+
+
+def fast_matmul(device: torch.device) -> torch.dtype:
+    """Return bfloat16 where the machine multiplies matrices of it faster, else float32."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    if device.type != "cpu":
+        return torch.float32
+    took = {}
+    for kind in (torch.float32, torch.bfloat16):
+        a = torch.ones(512, 512, dtype=kind)
+        a @ a
+        each = []
+        for _ in range(5):
+            begun = time.perf_counter()
+            a @ a
+            each.append(time.perf_counter() - begun)
+        took[kind] = min(each)
+    return torch.bfloat16 if took[torch.float32] > _FASTER * took[torch.bfloat16] else torch.float32
+
+
+def _components(covariance: FloatArray, shells: Sequence[int], count: int) -> list[torch.Tensor]:
+    """Leading principal components of B_1, B_2, ..., at most so many."""
+    components = []
+    for end in np.cumsum(shells):
+        vectors = np.linalg.eigh(covariance[:end, :end])[1] if end else np.zeros((0, 0))
+        components.append(torch.as_tensor(vectors[:, ::-1][:, :count].copy(), dtype=torch.float32))
+    return components

@@ -1,0 +1,304 @@
+"""Training of a posterior network: fresh noise at every step and level, the best weights by held-out loss."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from estimators.posterior_answers import Answers, Levels
+from estimators.posterior_data import Start
+from estimators.profile import FloatArray
+
+__all__ = ["Look", "Settings", "Training", "train"]
+
+_TARGET = 0.1  # of the range of A: noise on the value that is predicted, at most; more would hide what shells tell
+_WARM = 200  # steps until the learning rate is reached
+_AVERAGE = 0.999  # of the weights, over steps
+_DECAY = 0.05
+_CLIP = 1.0
+_TIMED = range(10, 40)  # steps whose time says how many the minutes hold
+_LOOKS = 16  # at the held-out loss
+_PATIENCE = 8  # looks without a better one until training ends
+_FAILURES = 20  # steps in a row without a finite loss until it goes back to the best weights
+_RETREATS = 3
+_SAVED = 60.0  # seconds between checkpoints
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How to train.
+
+    Parameters
+    ----------
+    minutes : float
+        About how long; the number of steps is set by the first of them.
+    steps : int or None
+        In place of the minutes: then the result does not depend on the machine's speed.
+    rate : float
+        Learning rate of AdamW after the first steps; it falls as a cosine.
+    batch : int
+        Samples per step, shared among the levels.
+    seed : int
+    """
+
+    minutes: float
+    steps: int | None
+    rate: float
+    batch: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The held-out loss after some steps: the mean over levels and widths, in nats."""
+
+    step: int
+    total: int
+    held_out: float
+
+
+@dataclass(slots=True)
+class Training:
+    """Where a training is: all that goes into a checkpoint but the weights.
+
+    Parameters
+    ----------
+    step, total : int
+        Done, and in all; 0 until it is known.
+    looks : list of Look
+    best : float
+        Lowest held-out loss.
+    failures, retreats : int
+        Steps in a row without a finite loss, and times that training went back to the best weights.
+    factor : float
+        Of the learning rate: halved at every retreat.
+    done : bool
+    """
+
+    step: int = 0
+    total: int = 0
+    looks: list[Look] = field(default_factory=list)
+    best: float = math.inf
+    failures: int = 0
+    retreats: int = 0
+    factor: float = 1.0
+    done: bool = False
+
+
+class _Trainer:
+    def __init__(
+        self, answers: Answers, starts: Sequence[Start], clean: Tensor, held: Tensor, settings: Settings
+    ) -> None:
+        self.answers, self.settings, self.clean, self.held = answers, settings, clean, held
+        device = answers.device
+        self.levels = Levels.of(starts, device)
+        self.generator = torch.Generator(device).manual_seed(settings.seed)
+        self.every = list(answers.parameters())
+        matrices = [p for p in self.every if p.dim() > 1]
+        rest = [p for p in self.every if p.dim() < 2]
+        self.optimiser = torch.optim.AdamW(
+            [{"params": matrices, "weight_decay": _DECAY}, {"params": rest, "weight_decay": 0.0}],
+            lr=settings.rate,
+            betas=(0.9, 0.98),
+            fused=True,
+        )
+        self.average = [p.detach().clone() for p in self.every]
+        self.kept = [p.detach().clone() for p in self.every]
+        self.training = Training(total=settings.steps or 0)
+
+    def rate(self) -> float:
+        now = self.training
+        part = now.step / now.total if now.total else 0.0
+        warm = min(1.0, (now.step + 1) / _WARM)
+        return self.settings.rate * now.factor * warm * (0.5 * (1.0 + math.cos(math.pi * part)) + 0.01)
+
+    def step(self) -> None:
+        """One step of AdamW; without a finite loss none."""
+        now, many = self.training, len(self.levels.sigma)
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.rate()
+        per = max(self.settings.batch // many, 1)
+        chosen = torch.randint(len(self.clean), (many, per), generator=self.generator, device=self.clean.device)
+        rows = self.clean[chosen]
+        drawn = torch.randint(len(self.answers.values), (many,), generator=self.generator, device=rows.device)
+        self.optimiser.zero_grad()
+        loss = self._loss(rows, drawn.tolist(), self.levels).mean()
+        loss.backward()  # type: ignore[no-untyped-call]
+        size = torch.nn.utils.clip_grad_norm_(self.every, _CLIP)
+        now.step += 1
+        if not bool(torch.isfinite(loss) & torch.isfinite(size)):
+            self._failed()
+            return
+        now.failures = 0
+        self.optimiser.step()
+        with torch.no_grad():
+            share = 1.0 - min(_AVERAGE, (1.0 + now.step) / (10.0 + now.step))
+            torch._foreach_lerp_(self.average, [p.detach() for p in self.every], share)
+
+    def look(self) -> float:
+        """Mean held-out loss with the averaged weights, on noise that is the same every time."""
+        now = self.training
+        mine, self.generator = (
+            self.generator,
+            torch.Generator(self.answers.device).manual_seed(self.settings.seed + 1),
+        )
+        found = []
+        with torch.no_grad(), _weights(self.every, self.average):
+            for level in range(len(self.levels.sigma)):
+                one = Levels(**{name: value[level : level + 1] for name, value in vars(self.levels).items()})
+                targets = range(len(self.answers.values))
+                found += [float(self._loss(self.held[None], [target], one).mean()) for target in targets]
+        self.generator = mine
+        held_out = math.fsum(found) / len(found)
+        now.looks.append(Look(now.step, now.total, held_out))
+        if held_out < now.best:
+            now.best = held_out
+            self.kept = [p.clone() for p in self.average]
+        return held_out
+
+    def patient(self) -> bool:
+        """Whether one of the last looks was the best."""
+        return min(look.held_out for look in self.training.looks[-_PATIENCE:]) <= self.training.best
+
+    def state(self) -> dict[str, Any]:
+        """Everything, as tensors and plain values."""
+        if self.training.done:
+            return {"training": asdict(self.training), "kept": self.kept}
+        return {
+            "training": asdict(self.training),
+            "weights": [p.detach() for p in self.every],
+            "average": self.average,
+            "kept": self.kept,
+            "optimiser": self.optimiser.state_dict(),
+            "generator": self.generator.get_state(),
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        saved = dict(state["training"])
+        saved["looks"] = [Look(**look) for look in saved["looks"]]
+        self.training = Training(**saved)
+        with torch.no_grad():
+            for name, own in (("weights", self.every), ("average", self.average), ("kept", self.kept)):
+                for p, value in zip(own, state.get(name, state["kept"]), strict=True):
+                    p.copy_(value)
+        if not self.training.done:
+            self.optimiser.load_state_dict(state["optimiser"])
+            self.generator.set_state(state["generator"])
+
+    def _loss(self, rows: Tensor, targets: Sequence[int], levels: Levels) -> Tensor:
+        noisy = levels.noisy(rows, self.generator)
+        seen = []
+        for level, (target, sigma) in enumerate(zip(targets, levels.sigma.tolist(), strict=True)):
+            noise = min(sigma, _TARGET * self.answers.values[target].range)
+            seen.append(self.answers.seen(rows[level, :, target], target, noise, self.generator))
+        return self.answers.loss(noisy, targets, levels, seen)
+
+    def _failed(self) -> None:
+        now = self.training
+        now.failures += 1
+        if now.failures < _FAILURES:
+            return
+        now.failures, now.retreats, now.factor = 0, now.retreats + 1, 0.5 * now.factor
+        if now.retreats > _RETREATS:
+            raise RuntimeError(
+                f"training diverged {now.retreats} times, the last at step {now.step}: give a lower rate than "
+                f"{self.settings.rate:g}"
+            )
+        with torch.no_grad():
+            for p, average, value in zip(self.every, self.average, self.kept, strict=True):
+                p.copy_(value)
+                average.copy_(value)
+        self.optimiser.state.clear()
+
+
+def train(
+    answers: Answers,
+    starts: Sequence[Start],
+    clean: FloatArray,
+    validation: FloatArray,
+    settings: Settings,
+    *,
+    saved: dict[str, Any] | None = None,
+    save: Callable[[dict[str, Any]], None] | None = None,
+    progress: Callable[[Look], None] | None = None,
+) -> Training:
+    """Train, and leave the averaged weights with the lowest held-out loss in the network.
+
+    Parameters
+    ----------
+    answers : Answers
+    starts : sequence of Start
+        The levels.
+    clean, validation : (n, d) arrays
+        To train on, and to choose by.
+    settings : Settings
+    saved : dict, optional
+        State to go on from, as it was given to `save`.
+    save : callable, optional
+        Takes the state, every minute, when training is interrupted, and when it is done.
+    progress : callable, optional
+        Takes a `Look`, sixteen times and at the end.
+    """
+    device = answers.device
+    x, held = (torch.as_tensor(part, dtype=torch.float32, device=device) for part in (clean, validation))
+    run = _Trainer(answers, starts, x, held, settings)
+    if saved is not None:
+        run.load(saved)
+    keep = save if save is not None else _nothing
+    begun, timed = time.monotonic(), time.monotonic()
+    last = begun
+    try:
+        while not run.training.done:
+            now = run.training
+            if now.step == _TIMED.start:
+                timed = time.monotonic()
+            if now.step == _TIMED.stop and not now.total:
+                each = (time.monotonic() - timed) / len(_TIMED)
+                now.total = max(round((60.0 * settings.minutes - (time.monotonic() - begun)) / each), 1) + now.step
+            every = max(now.total // _LOOKS, 1)
+            ended = bool(now.total) and now.step >= now.total
+            if ended or (now.total and now.step % every == 0 and now.step > 0):
+                run.look()
+                if progress is not None:
+                    progress(now.looks[-1])
+                now.done = ended or not run.patient()
+                if now.done:
+                    break
+            run.step()
+            if time.monotonic() - last > _SAVED:
+                last = time.monotonic()
+                keep(run.state())
+    except KeyboardInterrupt:
+        keep(run.state())
+        raise
+    with torch.no_grad():
+        for p, value in zip(run.every, run.kept, strict=True):
+            p.copy_(value)
+    if saved is None or not saved["training"]["done"]:
+        keep(run.state())
+    return run.training
+
+
+def _nothing(state: dict[str, Any]) -> None:
+    """Keep no checkpoint."""
+
+
+@contextmanager
+def _weights(every: Sequence[Tensor], weights: Sequence[Tensor]) -> Iterator[None]:
+    """Other weights for a while."""
+    own = [p.detach().clone() for p in every]
+    for p, value in zip(every, weights, strict=True):
+        p.copy_(value)
+    try:
+        yield
+    finally:
+        for p, value in zip(every, own, strict=True):
+            p.copy_(value)

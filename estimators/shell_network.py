@@ -1,0 +1,161 @@
+"""ShellNetwork: corrections to what is known of the clean A given B_r, for all widths r in one pass.
+
+Hidden units belong to shells.  A unit of group g sees the shells 1..g and units of groups up to g, nothing farther
+out, so that one pass through the whole sample gives what every B_r tells:
+
+    logits_g = logits_{g-1} + U_g h_g,
+
+each shell a correction to what the ones within it say (all U begin at 0).  Layers are residual, their matrices
+block-triangular, normalised within each group; the noise level scales and shifts every layer, and the gates by
+which each group takes over its start.  Half of the units of a group begin as leading principal components of
+B_g: at high noise single pixels say nothing, and random sums of them hardly more.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+__all__ = ["ShellNetwork"]
+
+_WAVES = 16  # numbers that stand for the noise level
+_SLABS = 4  # parts of a triangular matrix: five eighths of the products of the whole
+
+
+class ShellNetwork(nn.Module):
+    """Corrections to the logits of A at every width.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Inputs of group 0, 1, ..., m: what is known of A, then the shells.
+    outputs : int
+        Logits per group.
+    hidden : int
+        Units of every group.
+    layers : int
+        Residual layers.
+    matmul : torch.dtype
+        In which matrices are multiplied: bfloat16 where the machine does that fast. Sums stay in float32.
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        outputs: int,
+        *,
+        hidden: int,
+        layers: int,
+        matmul: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__()
+        ends, units = [*accumulate(sizes)], [hidden * (g + 1) for g in range(len(sizes))]
+        self.groups, self.hidden, self.matmul = len(sizes), hidden, matmul
+        self.entry = _Triangular(ends, units)
+        self.level = nn.Linear(_WAVES, units[-1])
+        self.layers = nn.ModuleList(_Layer(units) for _ in range(layers))
+        self.exit = nn.Parameter(torch.zeros(self.groups, hidden, outputs))
+        self.offset = nn.Parameter(torch.zeros(self.groups, outputs))
+        self.gate = nn.Linear(_WAVES, self.groups)
+        nn.init.zeros_(self.gate.weight)
+        nn.init.ones_(self.gate.bias)
+
+    @torch.no_grad()
+    def begin_at(self, components: Sequence[Tensor], first: int) -> None:
+        """Let half of the units of every group look at some directions, mixed at random.
+
+        Parameters
+        ----------
+        components : sequence of (inputs, at least hidden / 2) tensors
+            Orthonormal columns, of group 1, 2, ...; a group with fewer columns is left as it is.
+        first : int
+            Where their inputs begin.
+        """
+        count = self.hidden // 2
+        for group, columns in enumerate(components, start=1):
+            if columns.shape[1] < count:
+                continue
+            mixed = columns[:, :count] @ torch.linalg.qr(torch.randn(count, count))[0]
+            rows = self.entry.weight[group * self.hidden : group * self.hidden + count]
+            rows.zero_()
+            rows[:, first : first + len(columns)] = mixed.T
+
+    def forward(self, inputs: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits (levels, n, groups, outputs) and gates (levels, groups).
+
+        Parameters
+        ----------
+        inputs : (levels, n, sum(sizes)) tensor
+        level : (levels,) tensor
+            In [0, 1].
+        """
+        waves = _waves(level)
+        many, n, _ = inputs.shape
+        state = self.entry(inputs.to(self.matmul).reshape(many * n, -1)).float().reshape(many, n, -1)
+        state = state + self.level(waves)[:, None]
+        for layer in self.layers:
+            state = state + layer(state, waves, self.groups, self.matmul)
+        state = _normalised(state, self.groups).reshape(many * n, self.groups, self.hidden)
+        parts = torch.bmm(state.transpose(0, 1), self.exit) + self.offset[:, None]
+        return parts.cumsum(dim=0).transpose(0, 1).reshape(many, n, self.groups, -1), self.gate(waves)
+
+
+class _Layer(nn.Module):
+    def __init__(self, units: list[int]) -> None:
+        super().__init__()
+        self.up, self.by = _Triangular(units, units), _Triangular(units, units)
+        self.down = _Triangular(units, units, scale=0.3)
+        self.level = nn.Linear(_WAVES, 2 * units[-1])
+        nn.init.zeros_(self.level.weight)
+        nn.init.zeros_(self.level.bias)
+
+    def forward(self, state: Tensor, waves: Tensor, groups: int, matmul: torch.dtype) -> Tensor:
+        scale, shift = self.level(waves)[:, None].chunk(2, dim=2)
+        inner = torch.addcmul(shift, _normalised(state, groups), 1.0 + scale).to(matmul)
+        flat = inner.reshape(-1, inner.shape[-1])
+        result: Tensor = self.down(functional.silu(self.up(flat)) * self.by(flat))
+        return result.float().reshape(state.shape)
+
+
+class _Triangular(nn.Module):
+    """A linear map in which group g of the outputs sees groups 0..g of the inputs."""
+
+    mask: Tensor
+
+    def __init__(self, inputs: list[int], outputs: list[int], *, scale: float = 1.0) -> None:
+        super().__init__()
+        mask = torch.zeros(outputs[-1], inputs[-1])
+        for (a, b), end in zip(pairwise([0, *outputs]), inputs, strict=True):
+            mask[a:b, :end] = 1.0
+        seen = mask.sum(dim=1, keepdim=True).clamp(min=1.0)
+        self.weight = nn.Parameter(torch.randn_like(mask) * mask * scale / seen.sqrt())
+        self.bias = nn.Parameter(torch.zeros(outputs[-1]))
+        self.register_buffer("mask", mask, persistent=False)
+        groups = len(outputs)
+        last = sorted({round(groups * part / _SLABS) for part in range(1, _SLABS + 1)} - {0})
+        self.slabs = [
+            (a, b, inputs[g - 1])
+            for (a, b), g in zip(pairwise([0, *(outputs[g - 1] for g in last)]), last, strict=True)
+        ]
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = (self.weight * self.mask).to(x.dtype)
+        parts = [x[:, :columns] @ weight[a:b, :columns].T for a, b, columns in self.slabs]
+        return torch.cat(parts, dim=1) + self.bias.to(x.dtype)
+
+
+def _normalised(state: Tensor, groups: int) -> Tensor:
+    """Each group divided by its root mean square: nothing is averaged over groups, which would let them see out."""
+    parts = state.reshape(*state.shape[:-1], groups, -1)
+    return functional.rms_norm(parts, parts.shape[-1:], eps=1e-5).reshape(state.shape)
+
+
+def _waves(level: Tensor) -> Tensor:
+    frequencies = torch.exp(torch.linspace(math.log(1.0), math.log(18.0), _WAVES // 2, device=level.device))
+    phase = level[:, None] * frequencies
+    return torch.cat([torch.sin(phase), torch.cos(phase)], dim=1)
