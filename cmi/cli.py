@@ -121,7 +121,8 @@ def run(
     surrogates: Annotated[
         int | None,
         typer.Option(
-            help="Gaussian data sets on which ksg measures its bias; 0 for speed.  [default: 1]",
+            help="Gaussian data sets on which ksg and posterior measure their bias; each takes as long again.  "
+            "[default: 1; posterior 0]",
             show_default=False,
         ),
     ] = None,

@@ -24,9 +24,9 @@ from scipy.linalg import cholesky, solve_triangular
 
 from estimators.profile import FloatArray
 
-__all__ = ["GaussianStart", "gaussian_start"]
+__all__ = ["LEAST", "GaussianStart", "gaussian_start"]
 
-_LEAST = 1e-3  # of its variance is left to A: steeper than that a start would be hard to correct
+LEAST = 1e-3  # steeper than that a start would be hard to correct
 _JITTER = 1e-6  # of the mean variance: without noise columns may be functions of one another
 
 
@@ -39,7 +39,7 @@ class GaussianStart:
     weights : (groups, inputs) array
         Of the noisy inputs less their means; 0 for those not seen.
     variance : (groups,) array
-        Of the clean column, given what is seen; at least 1e-3 of what it is before.
+        Of the clean column, given what is seen.
     """
 
     weights: FloatArray
@@ -53,6 +53,7 @@ def gaussian_start(
     ends: Sequence[int],
     noise: float,
     n: float = np.inf,
+    least: float = LEAST,
 ) -> GaussianStart:
     """Predict a column from the first `ends` of the inputs, each with that variance of noise.
 
@@ -70,6 +71,8 @@ def gaussian_start(
         Variance of that on each.
     n : float
         Samples that the covariance is of; infinite: it is exact.
+    least : float
+        Share of its variance that is left to the column in any case.
 
     Examples
     --------
@@ -100,4 +103,4 @@ def gaussian_start(
                 left -= kept**2 * share
             variance[group] = left
             weights[group, :end] = inverse[:end, :end].T @ u[:end]
-    return GaussianStart(weights, np.maximum(variance, _LEAST * prior + 1e-12))
+    return GaussianStart(weights, np.maximum(variance, least * prior + 1e-12))

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,26 +31,20 @@ from numpy.typing import NDArray
 
 from estimators.arguments import whole_at_least
 from estimators.known_noise import KnownNoise, bits
-from estimators.noised_posterior import cross_entropy, flipped_cross_entropy
-from estimators.posterior_data import Start, Values, gaussian_posteriors
-from estimators.profile import FloatArray, IntArray, Profile, check_layout
-from estimators.stacking import stacking_weights
-from estimators.threads import one_blas_thread
+from estimators.posterior_part import Part, splits
+from estimators.posterior_stack import held_out_entropies
+from estimators.posterior_surrogate import PosteriorSurrogate, surrogate_samples
+from estimators.profile import IntArray, Profile, SurrogateBias, check_layout
 
 if TYPE_CHECKING:
-    from estimators.posterior_answers import Answers
     from estimators.posterior_training import Look
 
 __all__ = ["PosteriorFit", "fit_posterior", "posterior_profile"]
 
 _LEAST = 200  # samples
-_TEST, _VALIDATION = (1 / 6, 10_000), (1 / 12, 4_000)  # share of the samples, and at most so many
 _RATE, _BATCH = 2e-3, 512
-_CHUNK = 500  # samples whose posteriors are held together
-_DRAWS = 4  # noisy values of A by which a stack is weighed
-_STACKED = 0.1  # of the range of A: their noise, at most; more would hide which is better
+_SURROGATES = 6  # first word of the spawn key
 _ROUNDING = 1e-5  # nats, of differences of cross-entropies
-_SPLIT, _SEEN, _WEIGHED, _FOLDS = 3, 4, 5, 6  # first words of spawn keys
 
 
 def posterior_profile(
@@ -64,6 +58,7 @@ def posterior_profile(
     hidden: int = 48,
     layers: int = 3,
     folds: int | None = None,
+    surrogates: int = 0,
     device: str = "auto",
     network: str | Path | None = None,
     seed: int = 0,
@@ -79,7 +74,7 @@ def posterior_profile(
         (|A|, |S_1|, ..., |S_m|).
     snr, flip
         As in `PosteriorFit.profile`; one of them.
-    train_minutes, steps, hidden, layers, folds, device, network, seed, progress
+    train_minutes, steps, hidden, layers, folds, surrogates, device, network, seed, progress
         As in `fit_posterior`.
 
     Returns
@@ -110,6 +105,7 @@ def posterior_profile(
         hidden=hidden,
         layers=layers,
         folds=folds,
+        surrogates=surrogates,
         device=device,
         network=network,
         seed=seed,
@@ -129,6 +125,7 @@ def fit_posterior(
     hidden: int = 48,
     layers: int = 3,
     folds: int | None = None,
+    surrogates: int = 0,
     device: str = "auto",
     network: str | Path | None = None,
     seed: int = 0,
@@ -154,6 +151,9 @@ def fit_posterior(
     folds : int, optional
         Train so many networks, each without another part of the samples, so that every sample is held out once.
         Default: one network, and one part.
+    surrogates : int
+        Train as many more networks, each as long, on Gaussian data of the same size and covariance, whose CMI is
+        known: what they miss is the `surrogate` of the profile. 0 (default): none. Not for flips.
     device : str
         "auto" (CUDA, MPS or the CPU, whichever there is first), or a device of torch.
     network : path, optional
@@ -187,6 +187,8 @@ def fit_posterior(
     binary = any(noise.flip > 0.0 for noise in levels)
     if binary and any(noise.sigma > 0.0 for noise in levels):
         raise ValueError("one network is for Gaussian noise or for flips: give either snrs or flips")
+    if binary and surrogates:
+        raise ValueError("surrogates are Gaussian, which flips are not for: leave them out")
     if steps is None and not 0.0 < train_minutes < np.inf:
         raise ValueError(f"train_minutes must be above 0, got {train_minutes}")
     options = {
@@ -195,6 +197,7 @@ def fit_posterior(
         "hidden": whole_at_least(hidden, "hidden", 2),
         "layers": whole_at_least(layers, "layers", 1),
         "folds": 1 if folds is None else whole_at_least(folds, "folds", 2),
+        "surrogates": whole_at_least(surrogates, "surrogates", 0),
         "seed": seed,
         "rate": _RATE,
         "batch": _BATCH,
@@ -207,88 +210,46 @@ def fit_posterior(
     where = find_device(device)
     asked = sorted((noise for noise in levels if not noise.nothing_left), key=_order)
     file = NetworkFile(network, _fingerprint(x, sizes, options), [_order(noise) for noise in asked])
-    parts, notes = [], []
-    splits = list(_splits(len(x), folds, seed))
-    for number, (train, validation, test) in enumerate(splits):
-        part = _Part.of(x, sizes, train, validation, test, binary)
-        if asked and not part.constant:
-            settings = Settings(
-                minutes=float(train_minutes) / len(splits),
-                steps=steps,
-                rate=_RATE,
-                batch=_BATCH,
-                seed=seed + number,
-            )
-            part.answers, training = trained_answers(
-                sizes,
-                part.values,
-                part.covariance,
-                [part.start(noise, sizes) for noise in asked],
-                part.units(x[train]),
-                part.units(x[validation]),
-                settings,
-                hidden=hidden,
-                layers=layers,
-                device=where,
-                file=file,
-                number=number,
-                progress=progress,
-            )
-            notes.append(f"{training.step} steps to a held-out loss of {training.best:.4f}")
-        parts.append(part)
-    return PosteriorFit(tuple(int(size) for size in sizes), tuple(parts), len(x), seed, tuple(notes))
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_SURROGATES,)))
 
-
-@dataclass(eq=False)
-class _Part:
-    """A network, what it was trained on, and the samples that it has not seen."""
-
-    train: IntArray
-    validation: IntArray
-    test: IntArray
-    binary: bool
-    mean: FloatArray
-    unit: float
-    covariance: FloatArray
-    values: tuple[Values, ...]
-    answers: Answers | None = None
-
-    @classmethod
-    def of(
-        cls,
-        x: NDArray[np.floating],
-        sizes: Sequence[int],
-        train: IntArray,
-        validation: IntArray,
-        test: IntArray,
-        binary: bool,
-    ) -> _Part:
-        clean = bits(x.astype(np.float64))[train] if binary else x[train].astype(np.float64)
-        mean = clean.mean(axis=0)
-        with one_blas_thread():
-            centred = clean - mean
-            covariance = centred.T @ centred / len(clean)
-        unit = 1.0 if binary else float(np.sqrt(np.diagonal(covariance).mean())) or 1.0
-        part = cls(train, validation, test, binary, mean, unit, covariance / unit**2, ())
-        part.values = tuple(Values.of(part.units(clean[:, [column]], [column])[:, 0]) for column in range(sizes[0]))
+    def fitted(number: int, samples: NDArray[np.floating], rows: Sequence[IntArray], share: int) -> Part:
+        train, validation, test = rows
+        part = Part.of(samples, sizes, train, validation, test, binary)
+        if not asked or part.constant:
+            return part
+        minutes = float(train_minutes) / share
+        settings = Settings(minutes=minutes, steps=steps, rate=_RATE, batch=_BATCH, seed=seed + number)
+        part.answers, part.training = trained_answers(
+            sizes,
+            part.values,
+            part.covariance,
+            [part.start(noise, sizes) for noise in asked],
+            part.units(samples[train]),
+            part.units(samples[validation]),
+            settings,
+            hidden=hidden,
+            layers=layers,
+            device=where,
+            file=file,
+            number=number,
+            progress=progress,
+        )
         return part
 
-    @property
-    def constant(self) -> bool:
-        """Whether nothing is to be known of A."""
-        return all(len(values.known) == 1 for values in self.values)
-
-    def units(self, clean: NDArray[np.floating], columns: Sequence[int] | slice = np.s_[:]) -> FloatArray:
-        """Bring clean samples to a mean of 0 and a variance near 1; bits stay bits."""
-        if self.binary:
-            return clean.astype(np.float64)
-        return (clean.astype(np.float64) - self.mean[columns]) / self.unit
-
-    def start(self, noise: KnownNoise, sizes: Sequence[int]) -> Start:
-        """Where answers begin at one level."""
-        with one_blas_thread():
-            mean = self.mean if self.binary else np.zeros(len(self.mean))
-            return gaussian_posteriors(self.covariance, mean, sizes, noise.scaled(self.unit), len(self.train))
+    every = list(splits(len(x), folds, seed))
+    parts = [fitted(number, x, rows, len(every)) for number, rows in enumerate(every)]
+    gaussian = []
+    for number in range(surrogates):
+        drawn, covariance = surrogate_samples(x, rng)
+        part = fitted(len(parts) + number, drawn, every[0], 1)
+        gaussian.append(PosteriorSurrogate.of(part, drawn, covariance))
+    notes = [
+        f"{part.training.step} steps to a held-out loss of {part.training.best:.4f}"
+        for part in parts
+        if part.training is not None
+    ]
+    shape = tuple(int(size) for size in sizes)
+    return PosteriorFit(shape, tuple(parts), len(x), seed, tuple(notes), tuple(gaussian))
 
 
 @dataclass(frozen=True, eq=False)
@@ -306,13 +267,16 @@ class PosteriorFit:
     seed : int
     notes : tuple of str
         How the training of each ended.
+    surrogates : tuple
+        Networks on Gaussian data.
     """
 
     sizes: tuple[int, ...]
-    parts: tuple[_Part, ...]
+    parts: tuple[Part, ...]
     n: int
     seed: int
     notes: tuple[str, ...]
+    surrogates: tuple[PosteriorSurrogate, ...] = ()
 
     def profile(self, x: NDArray[np.floating], *, snr: float | None = None, flip: float | None = None) -> Profile:
         """CMI at every cut with independent noise on all columns, averaged over the samples that were held out.
@@ -342,129 +306,25 @@ class PosteriorFit:
         noise = KnownNoise.of(snr, flip)
         cuts = len(self.sizes) - 2
         clean = bits(x.astype(np.float64)) if self.parts[0].binary else x
-        if any(part.answers is not None for part in self.parts):
-            from estimators.posterior_network import few_threads
-
-            with few_threads():
-                found = [self._entropies(part, clean, noise) for part in self.parts]
-        else:
-            found = [self._entropies(part, clean, noise) for part in self.parts]
+        found = [held_out_entropies(part, clean, noise, self.sizes, self.seed) for part in self.parts]
         entropies = np.concatenate(found, axis=1)
         local = entropies[1:-1] - entropies[-1]  # the first has no buffer, which the first shell, if empty, has too
         held_out = entropies.shape[1]
         notes = [f"averaged over {held_out} of the {self.n} samples, held out", *self.notes]
         if noise.sigma == 0.0 and not noise.flip and not all(v.every for part in self.parts for v in part.values):
             notes.append("values of A are told apart as far as 256 bins do, which lowers the CMI without noise")
+        surrogate = None
+        if self.surrogates:
+            both = [each.differences(noise, self.sizes, self.seed) for each in self.surrogates]
+            surrogate = SurrogateBias(np.concatenate([off for off, _ in both], axis=1), both[0][1])
         return Profile(
-            local.mean(axis=1), local, np.zeros(cuts), tuple(notes), least_variance=np.full(cuts, _ROUNDING**2)
+            local.mean(axis=1),
+            local,
+            np.zeros(cuts),
+            tuple(notes),
+            least_variance=np.full(cuts, _ROUNDING**2),
+            surrogate=surrogate,
         )
-
-    def _entropies(self, part: _Part, clean: NDArray[np.floating], noise: KnownNoise) -> FloatArray:
-        """Cross-entropies of A given every B_g of the samples that a part has not seen, (groups, samples)."""
-        groups = len(self.sizes)
-        total = np.zeros((groups, len(part.test)))
-        if noise.nothing_left or part.answers is None:
-            return total
-        stack = _Stack(part, part.start(noise, self.sizes), self.seed)
-        stack.weigh(part.units(clean[part.validation]))
-        for begin in range(0, len(part.test), _CHUNK):
-            rows = part.test[begin : begin + _CHUNK]
-            total[:, begin : begin + len(rows)] = stack.entropies(part.units(clean[rows]), begin)
-        return total
-
-
-class _Stack:
-    """Posteriors of one level: the network, the Gaussian and the next narrower stack, weighed at every width."""
-
-    def __init__(self, part: _Part, start: Start, seed: int) -> None:
-        from estimators.posterior_answers import Levels
-
-        assert part.answers is not None  # noqa: S101
-        self.answers, self.values, self.noise, self.seed = part.answers, part.values, start.noise, seed
-        self.levels = Levels.of([start], part.answers.device)
-        self.weights: list[FloatArray] = []
-
-    def weigh(self, clean: FloatArray) -> None:
-        """Choose the weights by samples that were held out for that."""
-        chunks = [self._densities(clean[i : i + _CHUNK], i) for i in range(0, len(clean), _CHUNK)]
-        for target in range(len(self.values)):
-            density = np.concatenate([chunk[target] for chunk in chunks], axis=1)  # (predictions, samples, groups)
-            weights = np.zeros((density.shape[2], 3))
-            narrower = density[1, :, 0]
-            for group in range(density.shape[2]):
-                each = np.stack([*density[:, :, group], narrower], axis=1)
-                weights[group] = stacking_weights(each)
-                narrower = each @ weights[group]
-            self.weights.append(weights)
-
-    def entropies(self, clean: FloatArray, begin: int) -> FloatArray:
-        """Cross-entropies (groups, samples)."""
-        total = np.zeros((len(self.weights[0]), len(clean)))
-        for target, predictions in enumerate(self._predictions(clean, _SEEN, begin)):
-            weights = self.weights[target]
-            stacked = predictions[1][:, 0]
-            found = []
-            for group in range(len(weights)):
-                network, gaussian, narrower = weights[group]
-                stacked = (
-                    network * predictions[0][:, group] + gaussian * predictions[1][:, group] + narrower * stacked
-                )
-                found.append(self._entropy(stacked, clean[:, target], self.values[target]))
-            total = total + np.stack(found)
-        return total
-
-    def _entropy(self, posterior: FloatArray, clean: FloatArray, values: Values) -> FloatArray:
-        if self.noise.flip:
-            if len(values.known) == 1:  # its noise alone, whatever is known of the rest
-                return np.zeros(len(clean))
-            return flipped_cross_entropy(posterior, values.place(clean), self.noise.flip)[0]
-        if self.noise.sigma == 0.0:
-            return -np.log(posterior[np.arange(len(clean)), values.place(clean)])
-        variance = self.noise.sigma**2
-        return cross_entropy(posterior, values.known, clean, 1.0 / (variance + values.bin_variance))[0]
-
-    def _densities(self, clean: FloatArray, begin: int) -> list[FloatArray]:
-        """Of what is seen of every column of A under both predictions, (predictions, samples, groups)."""
-        rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(_WEIGHED, begin, *self.noise.key)))
-        found = []
-        for target, predictions in enumerate(self._predictions(clean, _WEIGHED, begin)):
-            values = self.values[target]
-            own = clean[:, target]
-            sigma = min(self.noise.sigma, _STACKED * values.range)
-            if sigma == 0.0:
-                at = values.place(own)
-                found.append(np.stack([p[np.arange(len(own)), :, at] for p in predictions]))
-                continue
-            width = np.sqrt(sigma**2 + values.bin_variance)
-            y = own + sigma * rng.standard_normal((_DRAWS, len(own)))
-            kernel = np.exp(-0.5 * ((y[..., None] - values.known) / width) ** 2)
-            # samples of one image stand in a row
-            found.append(
-                np.stack([np.einsum("ngk,dnk->ndg", p, kernel).reshape(-1, p.shape[1]) for p in predictions])
-            )
-        return found
-
-    def _predictions(self, clean: FloatArray, stream: int, begin: int) -> Iterator[tuple[FloatArray, FloatArray]]:
-        """Posteriors of every column of A, of the network and of the Gaussian, (samples, groups, values) each."""
-        import torch
-
-        noisy = torch.as_tensor(
-            self.noise.applied(clean, self.seed, (stream, begin)), dtype=torch.float32, device=self.answers.device
-        )
-        for target in range(len(self.values)):
-            network, gaussian = self.answers.posteriors(noisy[None], target, self.levels)
-            yield network[0], gaussian[0]
-
-
-def _splits(n: int, folds: int | None, seed: int) -> Iterator[tuple[IntArray, IntArray, IntArray]]:
-    """Samples to train on, to choose by, and to be averaged over, drawn at random."""
-    order = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_SPLIT,))).permutation(n)
-    validation = min(round(n * _VALIDATION[0]), _VALIDATION[1])
-    first = order[: min(round(n * _TEST[0]), _TEST[1])]
-    tests = [first] if folds is None else np.array_split(order, folds)
-    for test in tests:
-        rest = order[~np.isin(order, test)]
-        yield np.sort(rest[validation:]), np.sort(rest[:validation]), np.sort(test)
 
 
 def _order(noise: KnownNoise) -> float:

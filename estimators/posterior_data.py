@@ -9,7 +9,7 @@ from itertools import accumulate
 import numpy as np
 from numpy.typing import NDArray
 
-from estimators.gaussian_start import gaussian_start
+from estimators.gaussian_start import LEAST, gaussian_start
 from estimators.known_noise import KnownNoise
 from estimators.posterior_loss import padded
 from estimators.profile import FloatArray
@@ -143,7 +143,12 @@ class Start:
 
 
 def gaussian_posteriors(
-    covariance: FloatArray, mean: FloatArray, sizes: Sequence[int], noise: KnownNoise, n: float = np.inf
+    covariance: FloatArray,
+    mean: FloatArray,
+    sizes: Sequence[int],
+    noise: KnownNoise,
+    n: float = np.inf,
+    least: float = LEAST,
 ) -> Start:
     """Return the linear predictions of A at one level: of every column from those of A before it, and from B_g.
 
@@ -158,6 +163,8 @@ def gaussian_posteriors(
     noise : KnownNoise
     n : float
         Samples that the covariance is of.
+    least : float
+        As in `gaussian_start`.
     """
     a, d = sizes[0], len(covariance)
     keep = 1.0 - 2.0 * noise.flip  # a flip pulls a bit towards the middle, and adds noise
@@ -166,7 +173,7 @@ def gaussian_posteriors(
     weights, variance = np.zeros((a, len(ends), d)), np.zeros((a, len(ends)))
     for target in range(a):
         inputs = [*range(target), *range(a, d)]
-        start = gaussian_start(covariance, target, inputs, [target + end for end in ends], extra, n)
+        start = gaussian_start(covariance, target, inputs, [target + end for end in ends], extra, n, least)
         weights[target][:, inputs], variance[target] = start.weights / keep, start.variance
     place = 2.0 * noise.flip if noise.flip else noise.sigma / (noise.sigma + 1.0)
     return Start(noise, noise.flip + keep * mean if noise.flip else mean, place, weights, variance)

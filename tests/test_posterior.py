@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from scipy.special import logsumexp
 
 import estimators.posterior as posterior
+import estimators.posterior_stack as posterior_stack
 from cmi import estimate_cmi, phase_scan
 from cmi.exact import Cat, GaussianChain, GaussianField, HiddenMarkovChain
 from estimators.gaussian_start import gaussian_start
@@ -24,6 +25,7 @@ from estimators.noised_posterior import cross_entropy
 from estimators.posterior import fit_posterior, posterior_profile
 from estimators.posterior_data import Values, hats
 from estimators.posterior_loss import corrected_loss, padded
+from estimators.posterior_part import splits
 from estimators.posterior_training import Look
 from estimators.shell_network import ShellNetwork
 from estimators.stacking import stacking_weights
@@ -264,12 +266,12 @@ def test_the_unit_of_the_data_does_not_matter() -> None:
 def test_samples_are_held_out() -> None:
     """Of what is averaged over nothing was trained on or chosen by; folds hold every sample out once."""
     for n, folds in ((200, None), (600, None), (120_000, None), (500, 4)):
-        splits = list(posterior._splits(n, folds, 0))
-        for parts in splits:
+        every = list(splits(n, folds, 0))
+        for parts in every:
             assert sum(len(part) for part in parts) == n
             assert len(np.unique(np.concatenate(parts))) == n
             assert all(len(part) for part in parts)
-        tests = np.concatenate([test for *_, test in splits])
+        tests = np.concatenate([test for *_, test in every])
         assert len(tests) == (n if folds else min(round(n / 6), 10_000))
         assert len(np.unique(tests)) == len(tests)
     x, sizes, _ = columns(GaussianChain(L=9), 900)
@@ -427,6 +429,37 @@ def test_bins_of_continuous_values_are_part_of_the_noise() -> None:
     found, _ = cross_entropy(known, values.known, np.array([0.5]), 1.0 / (1e-8 + values.bin_variance))
     width = values.range / 255
     assert found[0] == pytest.approx(0.5 * np.log(2.0 * np.pi * np.e * width**2 / 12.0), abs=1.6)
+
+
+def test_the_bias_on_gaussian_data_is_measured() -> None:
+    """Paired with the truth, so that its error is small; of Gaussian data it is what the estimate itself misses."""
+    model = GaussianField(L=7, kappa=0.3)
+    x, sizes, regions = columns(model, 6000)
+    noises = [model.schedule().level(t) for t in (0.2, 0.5, 0.8)]
+    fit = fit_posterior(x, sizes, snrs=[noise["snr"] for noise in noises], steps=60, surrogates=1)
+    for t, noise in zip((0.2, 0.5, 0.8), noises, strict=True):
+        found = fit.profile(x, **noise)
+        truth = np.array([model.cmi(t, r).value for r in regions.widths])
+        assert found.surrogate is not None
+        np.testing.assert_allclose(found.surrogate.cmi, truth, rtol=0.15, atol=48 / 6000 / 2)  # more by chance
+        assert (found.surrogate.stderr < 3e-3).all()
+        assert (np.abs(found.surrogate.value) < 0.005 + 3.0 * found.surrogate.stderr).all()
+    pure = fit.profile(x, snr=0.0).surrogate
+    assert pure is not None
+    assert not pure.value.any()
+    with pytest.raises(ValueError, match="surrogates are Gaussian"):
+        fit_posterior(np.sign(x), sizes, flips=[0.1], surrogates=1)
+
+
+def test_an_exact_posterior_has_no_bias_on_surrogates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Gaussian start of the exact covariance in place of the stack: differences of rounding only."""
+    x, sizes, _ = columns(GaussianChain(L=9), 3000)
+    fit = fit_posterior(x, sizes, snrs=[1.0], steps=2, hidden=4, surrogates=1)
+    surrogate = fit.surrogates[0]
+    monkeypatch.setattr(posterior_stack, "stacking_weights", lambda _: np.array([0.0, 1.0, 0.0]))
+    off, _ = surrogate.differences(KnownNoise.of(1.0, None), sizes, 0)
+    assert np.abs(off.mean(axis=1)).max() < 2e-3
+    assert off.std() < 0.05
 
 
 def test_the_command_line(tmp_path: Path) -> None:

@@ -1,0 +1,89 @@
+"""A part of the samples: what a network is trained on, what it is chosen by, and what it is read on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from estimators.known_noise import KnownNoise, bits
+from estimators.posterior_data import Start, Values, gaussian_posteriors
+from estimators.profile import FloatArray, IntArray
+from estimators.threads import one_blas_thread
+
+if TYPE_CHECKING:
+    from estimators.posterior_answers import Answers
+    from estimators.posterior_training import Training
+
+__all__ = ["Part", "splits"]
+
+_TEST, _VALIDATION = (1 / 6, 10_000), (1 / 12, 4_000)  # share of the samples, and at most so many
+_SPLIT = 3  # first word of the spawn key
+
+
+@dataclass(eq=False)
+class Part:
+    """A network, what it was trained on, and the samples that it has not seen."""
+
+    train: IntArray
+    validation: IntArray
+    test: IntArray
+    binary: bool
+    mean: FloatArray
+    unit: float
+    covariance: FloatArray
+    values: tuple[Values, ...]
+    answers: Answers | None = None
+    training: Training | None = None
+
+    @classmethod
+    def of(
+        cls,
+        x: NDArray[np.floating],
+        sizes: Sequence[int],
+        train: IntArray,
+        validation: IntArray,
+        test: IntArray,
+        binary: bool,
+    ) -> Part:
+        """Take mean, covariance and values of A from the samples to train on."""
+        clean = bits(x.astype(np.float64))[train] if binary else x[train].astype(np.float64)
+        mean = clean.mean(axis=0)
+        with one_blas_thread():
+            centred = clean - mean
+            covariance = centred.T @ centred / len(clean)
+        unit = 1.0 if binary else float(np.sqrt(np.diagonal(covariance).mean())) or 1.0
+        part = cls(train, validation, test, binary, mean, unit, covariance / unit**2, ())
+        part.values = tuple(Values.of(part.units(clean[:, [column]], [column])[:, 0]) for column in range(sizes[0]))
+        return part
+
+    @property
+    def constant(self) -> bool:
+        """Whether nothing is to be known of A."""
+        return all(len(values.known) == 1 for values in self.values)
+
+    def units(self, clean: NDArray[np.floating], columns: Sequence[int] | slice = np.s_[:]) -> FloatArray:
+        """Bring clean samples to a mean of 0 and a variance near 1; bits stay bits."""
+        if self.binary:
+            return clean.astype(np.float64)
+        return (clean.astype(np.float64) - self.mean[columns]) / self.unit
+
+    def start(self, noise: KnownNoise, sizes: Sequence[int]) -> Start:
+        """Where answers begin at one level."""
+        with one_blas_thread():
+            mean = self.mean if self.binary else np.zeros(len(self.mean))
+            return gaussian_posteriors(self.covariance, mean, sizes, noise.scaled(self.unit), len(self.train))
+
+
+def splits(n: int, folds: int | None, seed: int) -> Iterator[tuple[IntArray, IntArray, IntArray]]:
+    """Samples to train on, to choose by, and to be averaged over, drawn at random."""
+    order = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_SPLIT,))).permutation(n)
+    validation = min(round(n * _VALIDATION[0]), _VALIDATION[1])
+    first = order[: min(round(n * _TEST[0]), _TEST[1])]
+    tests = [first] if folds is None else np.array_split(order, folds)
+    for test in tests:
+        rest = order[~np.isin(order, test)]
+        yield np.sort(rest[validation:]), np.sort(rest[:validation]), np.sort(test)
