@@ -30,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from estimators.arguments import whole_at_least
+from estimators.known_noise import bits
 from estimators.noised_posterior import cross_entropy, flipped_cross_entropy
 from estimators.profile import FloatArray, IntArray, Profile, check_layout
 from estimators.threads import for_ranges, one_blas_thread
@@ -203,7 +204,7 @@ class MixtureData:
         noise = _Noise.of(snr, flip)
         clean = x[self.order].astype(np.float64)
         if flip is not None:
-            clean = _bits(clean)
+            clean = bits(clean)
         if noise.rate == 0.0:
             every = np.full(cuts, len(clean) - 1.0)
             return Profile(np.zeros(cuts), np.zeros((cuts, many)), np.zeros(cuts), neighbours=every)
@@ -345,14 +346,6 @@ class _Noise:
         if len(values) == 1:  # its noise alone, whatever is known of the rest
             return np.zeros(len(clean)), np.zeros(len(clean))
         return flipped_cross_entropy(posterior, place, self.flip, squares)
-
-
-def _bits(x: FloatArray) -> FloatArray:
-    """0 for the lower of two values, 1 for the higher."""
-    low, high = float(x.min()), float(x.max())
-    if not ((x == low) | (x == high)).all():
-        raise ValueError("flips exchange the two values of data that have two: these have more")
-    return np.asarray((x - low) / (high - low) if high > low else x - low)
 
 
 @numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz", "arcp"}, error_model="numpy")
