@@ -240,6 +240,8 @@ def run(
                 scans = _sizes_with_bar(samples, workers, sides, how, resume=earlier, **arguments)
         except (ScanInterrupted, SizesInterrupted) as interrupt:
             keep(_by_size(interrupt.partial), out, "Interrupted", total)
+            if Path(kept := arguments.get("network", "")).is_file():
+                console().print(f"The training is kept in {kept}, where the same command goes on.")
             raise typer.Exit(130) from None
         except (ScanFailed, SizesFailed) as failure:
             keep(_by_size(failure.partial), out, "Failed", total)

@@ -44,6 +44,8 @@ class NetworkFile:
         self.path = None if path is None else Path(path).expanduser()
         self.fingerprint, self.places = fingerprint, list(places)
         self.parts: dict[str, dict[str, Any]] = {}
+        if self.path is not None and not self.path.parent.is_dir():
+            raise FileNotFoundError(f"the folder for the network {self.path} does not exist: make it first")
         if self.path is not None and self.path.exists():
             self.parts = self._read(self.path)
 
