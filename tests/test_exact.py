@@ -137,6 +137,31 @@ def test_a_hidden_chain_by_enumeration_and_by_sampling() -> None:
         assert abs(sampled.value - exact.cmi(0.3, r).value) < 4.0 * sampled.stderr + 1e-4
 
 
+@pytest.mark.parametrize(("flip", "level"), [(0.2, 0.5), (0.1, 0.7), (0.1, 0.95), (0.05, 0.7)])
+def test_the_length_of_an_endless_hidden_chain(flip: float, level: float) -> None:
+    """The decay of I(y_0 : y_{r+1} | y_1..y_r) by enumeration goes to it; what is left of r = 10, 11 alternates."""
+    chain = HiddenMarkovChain(flip=flip)
+    falls = []
+    for r in (10, 11, 12):
+        p = hidden_strings(r + 2, flip, 0.5 * level)
+        ends = [p, p.sum(axis=0), p.sum(axis=-1), p.sum(axis=(0, -1))]
+        falls.append(sum(s * table_entropy(each.ravel()) for s, each in zip((-1, 1, 1, -1), ends, strict=True)))
+    rates = np.log(np.array(falls[:-1]) / falls[1:])
+    assert 1.0 / rates.mean() == pytest.approx(chain.markov_length(level), rel=2e-3)
+    assert chain.markov_length(0.0) == 0.0
+    assert chain.markov_length(1.0) == pytest.approx(-0.5 / np.log(1.0 - 2.0 * flip))
+
+
+def hidden_strings(n: int, flip: float, p: float) -> FloatArray:
+    """P of all strings that are seen, shape (2,) * n, one site after the other."""
+    table = np.full((1, 2), 0.5)  # strings so far, hidden bit
+    step, seen = (np.array([[1.0 - q, q], [q, 1.0 - q]]) for q in (flip, p))
+    for site in range(n):
+        table = table @ step if site else table
+        table = (table[:, None, :] * seen[None]).reshape(-1, 2)
+    return np.asarray(table.sum(axis=1).reshape(n * (2,)))
+
+
 @pytest.mark.slow
 def test_what_is_measured_on_samples(tmp_path: Path) -> None:
     """Every model by every method that applies, over levels and widths: as far off as the errors say."""
