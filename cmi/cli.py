@@ -229,8 +229,6 @@ def run(
         arguments |= flags.options(method, given)
         if method == "posterior" and network is None and out is not None:
             arguments["network"] = str(out.with_suffix(".network.pt"))
-            if overwrite and sides is None:
-                out.with_suffix(".network.pt").unlink(missing_ok=True)
         scans: dict[float | None, PhaseScan]
         total = (len(arguments["levels"]) + refine) * len(every)
         try:

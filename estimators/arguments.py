@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["true_or_false", "whole_at_least"]
+__all__ = ["number_above", "true_or_false", "whole_at_least"]
 
 
 def whole_at_least(value: Any, name: str, least: int) -> int:
@@ -27,6 +27,26 @@ def whole_at_least(value: Any, name: str, least: int) -> int:
     if value < least:
         raise ValueError(f"{name} must be at least {least}, got {value}")
     return int(value)
+
+
+def number_above(value: Any, name: str, least: float) -> float:
+    """Return a finite number after checking it.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is none, or not above `least`.
+
+    Examples
+    --------
+    >>> number_above(2, "minutes", 0.0)
+    2.0
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    if not least < value < np.inf:
+        raise ValueError(f"{name} must be above {least:g} and finite, got {value}")
+    return float(value)
 
 
 def true_or_false(value: Any, name: str) -> bool:

@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from estimators.arguments import whole_at_least
-from estimators.known_noise import bits
+from estimators.known_noise import KnownNoise, bits
 from estimators.noised_posterior import cross_entropy, flipped_cross_entropy
 from estimators.profile import FloatArray, IntArray, Profile, check_layout
 from estimators.threads import for_ranges, one_blas_thread
@@ -41,6 +41,7 @@ _VALUES = 1024  # clean values of A that are told apart, where the data have mor
 _ROWS = 64  # queries whose distances are held together by one thread: 64 n numbers
 _ROUNDING = 1e-5  # nats, of differences of cross-entropies
 _FEW = 50.0  # effective neighbours below which the mixture repeats single samples
+_CHOSEN, _SEEN, _ORDER = 0, 1, 2  # first words of the spawn keys
 
 
 def mixture_profile(
@@ -126,9 +127,9 @@ def fit_mixture(
         raise ValueError(f"a mixture needs at least 4 samples, got {n}")
     chosen = np.arange(n)
     if queries is not None and whole_at_least(queries, "queries", 3) < n:
-        key = np.random.SeedSequence(seed, spawn_key=(0,))
+        key = np.random.SeedSequence(seed, spawn_key=(_CHOSEN,))
         chosen = np.sort(np.random.default_rng(key).choice(n, queries, replace=False))
-    order = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(2,))).permutation(n)
+    order = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_ORDER,))).permutation(n)
     values, place = [], np.empty((int(offsets[1]), n), dtype=np.int32)
     for column in range(int(offsets[1])):
         own = x[:, column].astype(np.float64)
@@ -194,14 +195,12 @@ class MixtureData:
             If not one of snr and flip is given, or it is out of range; if x is not what was fitted, or flips are
             for data of more than two values.
         """
-        if (snr is None) == (flip is None):
-            raise ValueError("the mixture is one of samples with known noise: give either snr or flip")
+        noise = _Noise.of(snr, flip)
         if x.shape != (self.place.shape[1], self.offsets[-1]):
             raise ValueError(
                 f"the mixture belongs to {self.place.shape[1]} samples of {self.offsets[-1]} columns, got {x.shape}"
             )
         cuts, many = len(self.offsets) - 3, len(self.queries)
-        noise = _Noise.of(snr, flip)
         clean = x[self.order].astype(np.float64)
         if flip is not None:
             clean = bits(clean)
@@ -219,7 +218,7 @@ class MixtureData:
             clean.mean(axis=0) if flip is None else np.zeros(clean.shape[1])
         )  # far from 0 squares of distances would lose digits
         clean = (clean - middle) * noise.scale
-        noisy = noise.applied(clean[self.queries], self.seed)
+        noisy = noise.known.applied(clean[self.queries], self.seed, (_SEEN,))
         entropies, corrected, neighbours = np.zeros((3, cuts + 1, many))
         squares = [(clean[:, a:b] ** 2).sum(axis=1) for a, b in self._shells()]
 
@@ -305,33 +304,23 @@ class MixtureData:
 
 @dataclass(frozen=True, slots=True)
 class _Noise:
-    """Known noise: weights are exp(-rate |y - scale x|^2); a rate of 0 is pure noise, an infinite one none."""
+    """Weights of known noise are exp(-rate |y - scale x|^2); a rate of 0 is pure noise, an infinite one none."""
 
     rate: float
     scale: float
-    snr: float | None
-    flip: float
+    known: KnownNoise
+    gaussian: bool
 
     @classmethod
     def of(cls, snr: float | None, flip: float | None) -> _Noise:
-        if flip is None:
-            if snr is None or not snr >= 0.0:
-                raise ValueError(f"snr must lie in [0, inf], got {snr}")
-            # in units of the noise, in which nothing over- or underflows
-            return cls(
-                0.5 if 0.0 < snr < np.inf else snr, float(np.sqrt(snr)) if np.isfinite(snr) else 1.0, snr, 0.0
-            )
-        if not 0.0 <= flip <= 0.5:
-            raise ValueError(f"the probability of a flip lies in [0, 1/2], got {flip}")
-        return cls(np.inf if flip == 0.0 else float(np.log((1.0 - flip) / flip)), 1.0, None, flip)
-
-    def applied(self, clean: FloatArray, seed: int) -> FloatArray:
-        """Noisy samples, drawn by a key of the level's own."""
-        key = int(np.float64(self.flip if self.snr is None else self.snr).view(np.uint64))
-        rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1, key >> 32, key & 0xFFFFFFFF)))
-        if self.snr is None:
-            return np.where(rng.random(clean.shape) < self.flip, 1.0 - clean, clean)
-        return clean + rng.standard_normal(clean.shape)
+        known = KnownNoise.of(snr, flip)
+        if flip is not None:
+            rate = np.inf if known.flip == 0.0 else float(np.log((1.0 - known.flip) / known.flip))
+            return cls(rate, 1.0, known, gaussian=False)
+        if known.nothing_left or known.sigma == 0.0:
+            return cls(0.0 if known.nothing_left else np.inf, 1.0, known, gaussian=True)
+        # in units of the noise, in which nothing over- or underflows
+        return cls(0.5, 1.0 / known.sigma, known.scaled(known.sigma), gaussian=True)
 
     def cross_entropy(
         self,
@@ -341,11 +330,11 @@ class _Noise:
         clean: FloatArray,
         place: NDArray[np.int32],
     ) -> tuple[FloatArray, FloatArray]:
-        if self.snr is not None:
+        if self.gaussian:
             return cross_entropy(posterior, values * self.scale, clean, 1.0, squares)
         if len(values) == 1:  # its noise alone, whatever is known of the rest
             return np.zeros(len(clean)), np.zeros(len(clean))
-        return flipped_cross_entropy(posterior, place, self.flip, squares)
+        return flipped_cross_entropy(posterior, place, self.known.flip, squares)
 
 
 @numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz", "arcp"}, error_model="numpy")

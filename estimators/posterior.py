@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from estimators.arguments import whole_at_least
+from estimators.arguments import number_above, whole_at_least
 from estimators.known_noise import KnownNoise, bits
 from estimators.posterior_part import Part, splits
 from estimators.posterior_stack import held_out_entropies
@@ -189,16 +189,18 @@ def fit_posterior(
         raise ValueError("one network is for Gaussian noise or for flips: give either snrs or flips")
     if binary and surrogates:
         raise ValueError("surrogates are Gaussian, which flips are not for: leave them out")
-    if steps is None and not 0.0 < train_minutes < np.inf:
-        raise ValueError(f"train_minutes must be above 0, got {train_minutes}")
+    minutes = number_above(train_minutes, "train_minutes", 0.0)
+    count = (1 if folds is None else whole_at_least(folds, "folds", 2)) + whole_at_least(
+        surrogates, "surrogates", 0
+    )
     options = {
-        "minutes": None if steps is not None else float(train_minutes),
+        "minutes": None if steps is not None else minutes,
         "steps": None if steps is None else whole_at_least(steps, "steps", 1),
         "hidden": whole_at_least(hidden, "hidden", 2),
         "layers": whole_at_least(layers, "layers", 1),
-        "folds": 1 if folds is None else whole_at_least(folds, "folds", 2),
-        "surrogates": whole_at_least(surrogates, "surrogates", 0),
-        "seed": seed,
+        "folds": folds or 1,
+        "surrogates": surrogates,
+        "seed": whole_at_least(seed, "seed", 0),
         "rate": _RATE,
         "batch": _BATCH,
     }
@@ -209,7 +211,7 @@ def fit_posterior(
         raise ImportError('the method "posterior" needs torch: pip install "phase-scan[torch]"') from error
     where = find_device(device)
     asked = sorted((noise for noise in levels if not noise.nothing_left), key=_order)
-    file = NetworkFile(network, _fingerprint(x, sizes, options), [_order(noise) for noise in asked])
+    file = NetworkFile(network, _fingerprint(x, sizes, options), [_order(noise) for noise in asked], count)
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_SURROGATES,)))
 
     def fitted(number: int, samples: NDArray[np.floating], rows: Sequence[IntArray], share: int) -> Part:
@@ -217,8 +219,7 @@ def fit_posterior(
         part = Part.of(samples, sizes, train, validation, test, binary)
         if not asked or part.constant:
             return part
-        minutes = float(train_minutes) / share
-        settings = Settings(minutes=minutes, steps=steps, rate=_RATE, batch=_BATCH, seed=seed + number)
+        settings = Settings(minutes=minutes / share, steps=steps, rate=_RATE, batch=_BATCH, seed=seed + number)
         part.answers, part.training = trained_answers(
             sizes,
             part.values,

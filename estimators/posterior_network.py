@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ from estimators.threads import available_threads
 __all__ = ["NetworkFile", "few_threads", "find_device", "make_answers", "trained_answers"]
 
 _FORMAT = 1
+_OTHER = "name another file, or remove it"
 _NEAR = 1e-9
 _FASTER = 1.5  # times, for bfloat16 to be worth its rounding
 
@@ -37,16 +40,33 @@ class NetworkFile:
     fingerprint : str
         Of the samples and the settings; a file of another is refused.
     places : sequence of float
-        The levels that are asked for, rising. A network that is done answers for those between its own too.
+        The levels that are asked for, rising. Networks that are done answer for those between their own too.
+    count : int
+        Networks that the file is to hold.
+
+    Raises
+    ------
+    OSError
+        If nothing can be written there: found out before training, not after.
+    TypeError, ValueError
+        If the file is that of other samples, options or levels, or holds something else.
     """
 
-    def __init__(self, path: str | Path | None, fingerprint: str, places: Sequence[float]) -> None:
+    def __init__(self, path: str | Path | None, fingerprint: str, places: Sequence[float], count: int) -> None:
+        if not isinstance(path, (str, os.PathLike, NoneType)):
+            raise TypeError(f"network must be the path of a file, got {path!r}")
         self.path = None if path is None else Path(path).expanduser()
-        self.fingerprint, self.places = fingerprint, list(places)
+        self.fingerprint, self.places, self.count = fingerprint, list(places), count
         self.parts: dict[str, dict[str, Any]] = {}
-        if self.path is not None and not self.path.parent.is_dir():
+        if self.path is None:
+            return
+        if not self.path.parent.is_dir():
             raise FileNotFoundError(f"the folder for the network {self.path} does not exist: make it first")
-        if self.path is not None and self.path.exists():
+        if self.path.is_dir():
+            raise IsADirectoryError(f"the network {self.path} is a folder: name a file")
+        if not os.access(self.path.parent, os.W_OK):
+            raise PermissionError(f"the network {self.path} is in a folder that cannot be written to: name another")
+        if self.path.exists():
             self.parts = self._read(self.path)
 
     def part(self, number: int) -> dict[str, Any] | None:
@@ -63,6 +83,7 @@ class NetworkFile:
             "phase-scan": _FORMAT,
             "fingerprint": self.fingerprint,
             "places": self.places,
+            "count": self.count,
             "parts": self.parts,
         }
         try:
@@ -77,19 +98,19 @@ class NetworkFile:
             content = torch.load(path, map_location="cpu", weights_only=True)
             if content["phase-scan"] != _FORMAT:
                 raise ValueError
-            own, parts = content["fingerprint"], dict(content["parts"])
+            own, parts, count = content["fingerprint"], dict(content["parts"]), int(content["count"])
             places = [float(place) for place in content["places"]]
         except OSError:
             raise
         except Exception as error:
-            raise ValueError(f"{path} holds no posterior network: name another file") from error
+            raise ValueError(f"{path} holds no posterior network: {_OTHER}") from error
         if own != self.fingerprint:
-            raise ValueError(f"the network in {path} is of other samples or options: name another file")
-        done = all(part["training"]["done"] for part in parts.values())
+            raise ValueError(f"the network in {path} is of other samples or options: {_OTHER}")
+        done = len(parts) == count and all(part["training"]["done"] for part in parts.values())
         within = not self.places or (places[0] - _NEAR <= self.places[0] and self.places[-1] <= places[-1] + _NEAR)
         if self.places != places and not (done and within):
             what = "was trained for other levels" if done else "is being trained for other levels"
-            raise ValueError(f"the network in {path} {what}: name another file")
+            raise ValueError(f"the network in {path} {what}: {_OTHER}")
         self.places = places
         return parts
 

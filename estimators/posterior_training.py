@@ -178,6 +178,7 @@ class _Trainer:
             "kept": self.kept,
             "optimiser": self.optimiser.state_dict(),
             "generator": self.generator.get_state(),
+            "device": self.clean.device.type,
         }
 
     def load(self, state: dict[str, Any]) -> None:
@@ -191,7 +192,10 @@ class _Trainer:
                     p.copy_(value)
         if not self.training.done:
             self.optimiser.load_state_dict(state["optimiser"])
-            self.generator.set_state(state["generator"])
+            if state["device"] == self.clean.device.type:
+                self.generator.set_state(state["generator"])
+            else:  # its random numbers are others
+                self.generator.manual_seed(self.settings.seed + self.training.step)
 
     def _loss(self, rows: Tensor, targets: Sequence[int], levels: Levels) -> Tensor:
         noisy = levels.noisy(rows, self.generator)

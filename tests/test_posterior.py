@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import pickle
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -352,6 +354,45 @@ def test_files_of_other_networks_are_refused(tmp_path: Path, monkeypatch: pytest
     assert not Path("evil").exists()
     with pytest.raises(FileNotFoundError, match="does not exist: make it first"):
         fit_posterior(x, sizes, **options, network=tmp_path / "missing" / "net.pt")
+    with pytest.raises(IsADirectoryError, match="is a folder: name a file"):
+        fit_posterior(x, sizes, **options, network=tmp_path)
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.raises(PermissionError, match="cannot be written to: name another"):
+        fit_posterior(x, sizes, **options, network=tmp_path / "new.pt")
+
+
+def test_one_of_several_networks_is_not_all_of_them(tmp_path: Path) -> None:
+    """Interrupted in the second fold, a file does not pass for one that is done, whose levels may be others."""
+    x, sizes, _ = columns(GaussianField(L=5), 400)
+    options: dict[str, Any] = {"steps": 20, "hidden": 4, "folds": 2, "network": tmp_path / "net.pt"}
+    steps = [0]
+
+    def second(look: Look) -> None:
+        if look.step < steps[-1]:
+            raise KeyboardInterrupt
+        steps.append(look.step)
+
+    with pytest.raises(KeyboardInterrupt):
+        fit_posterior(x, sizes, snrs=[1.0, 4.0], **options, progress=second)
+    with pytest.raises(ValueError, match="is being trained for other levels: name another file, or remove it"):
+        fit_posterior(x, sizes, snrs=[2.0], **options)
+    assert fit_posterior(x, sizes, snrs=[1.0, 4.0], **options).profile(x, snr=1.0).local.shape[1] == 400
+    fit_posterior(x, sizes, snrs=[2.0], **options)
+
+
+def test_training_goes_on_at_another_device(tmp_path: Path) -> None:
+    """The random numbers of another device cannot be taken over, nor does that stop it."""
+    x, sizes, _ = columns(GaussianField(L=5), 400)
+    file = tmp_path / "net.pt"
+    options: dict[str, Any] = {"snrs": [1.0], "steps": 40, "hidden": 4, "network": file}
+    with pytest.raises(KeyboardInterrupt):
+        fit_posterior(x, sizes, **options, progress=stopped_at(5))
+    content = torch.load(file, weights_only=True)
+    state = content["parts"]["0"]
+    state["device"], state["generator"] = "cuda", torch.zeros(16, dtype=torch.uint8)
+    torch.save(content, file)
+    fit = fit_posterior(x, sizes, **options)
+    assert fit.notes[0].startswith("40 steps")
 
 
 def test_training_that_diverges(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -371,8 +412,18 @@ def test_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
         fit_posterior(np.sign(x), sizes, snrs=[1.0], flips=[0.1])
     with pytest.raises(ValueError, match="have more"):
         fit_posterior(x, sizes, flips=[0.1])
-    with pytest.raises(ValueError, match="train_minutes must be above 0, got -1"):
+    with pytest.raises(ValueError, match="train_minutes must be above 0 and finite, got -1"):
         fit_posterior(x, sizes, snrs=[1.0], train_minutes=-1)
+    wrong: Any
+    for wrong, kind in (("a", TypeError), (True, TypeError), (float("nan"), ValueError), (np.inf, ValueError)):
+        with pytest.raises(kind, match="train_minutes must be"):
+            fit_posterior(x, sizes, snrs=[1.0], train_minutes=wrong)
+    value: Any
+    for option, value in (("seed", "x"), ("seed", -1), ("hidden", True), ("layers", 0), ("network", 3)):
+        with pytest.raises((TypeError, ValueError), match=f"{option} must be"):
+            fit_posterior(x, sizes, snrs=[1.0], **{option: value})
+    with pytest.raises(ValueError, match="there is no device None here"):
+        fit_posterior(x, sizes, snrs=[1.0], device=None)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="folds must be at least 2"):
         fit_posterior(x, sizes, snrs=[1.0], folds=1)
     with pytest.raises(TypeError, match="steps must be an integer"):
@@ -404,6 +455,9 @@ def test_it_is_a_method_like_the_others(tmp_path: Path) -> None:
     more = phase_scan(x, levels=[0.3, 0.4, 0.5, 0.7], network=file, training=looks.append, resume=scan, **options)
     assert not looks
     assert (more.dataset.sel(t=0.5).cmi.values == scan.dataset.sel(t=0.5).cmi.values).all()
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as executor:
+        there = phase_scan(x, levels=[0.3, 0.5, 0.7], executor=executor, **options)
+    assert (there.dataset.cmi.values == scan.dataset.cmi.values).all()
     one = estimate_cmi(x, A=24, B=[23, 25], method="posterior", snr=1.0, steps=20, hidden=6)
     assert one.n_samples == 1000
     assert one.dims == (1, 2, 46)
@@ -475,7 +529,11 @@ def test_the_command_line(tmp_path: Path) -> None:
     assert again.stdout.split("Nothing was saved")[0] == first.stdout.split("Wrote")[0]
     other = run("--method", "posterior", "--train-minutes", "0.03", "--network", "map.network.pt")
     assert other.returncode == 1
-    why = "the network in map.network.pt is of other samples or options: name another file"
+    why = "the network in map.network.pt is of other samples or options: name another file, or remove it"
     assert other.stderr == f"Error: {why}\n"
+    before = (tmp_path / "map.network.pt").read_bytes()
+    typo = run("--method", "posterior", "--levels", "0.3,1.6", "--out", "map.nc", "--overwrite")
+    assert typo.returncode == 1
+    assert (tmp_path / "map.network.pt").read_bytes() == before  # a network takes minutes: no typo costs it
     wrong = run("--train-minutes", "1")
     assert wrong.stderr == "Error: --train-minutes is for --method posterior, not gaussian\n"
