@@ -1,6 +1,6 @@
 """How often the 95 % interval of the Markov length holds the truth, over data sets of exact models.
 
-python benchmarks/markov_lengths.py [--runs 200]
+python benchmarks/markov_lengths.py [--runs 200] [--model NAME]
 
 The truth is the length of r to infinity in an endless system. Beside it: what the exact curve gives over the same
 widths, which is how far the fit is off without any noise.
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cmi import MarkovLength, PhaseScan, fit_markov_length, phase_scan
-from cmi.exact import ExactModel, GaussianChain, GaussianField, RepetitionCode
+from cmi.exact import Cat, ExactModel, GaussianChain, GaussianField, HiddenMarkovChain, RepetitionCode
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,10 @@ CASES = (
     _Case(GaussianChain(L=25, a=0.75), 20000, (0.5, 0.65, 0.8)),
     _Case(GaussianField(L=13), 20000, (0.65, 0.8)),
     _Case(GaussianField(L=15, kappa=0.2), 20000, (0.6, 0.7, 0.8)),
+    _Case(HiddenMarkovChain(L=13, flip=0.05), 400000, (0.4, 0.5, 0.6), "discrete"),
+    _Case(HiddenMarkovChain(L=13, flip=0.1), 400000, (0.4, 0.5, 0.6), "discrete"),
+    _Case(Cat(L=17, dims=1), 2000, (0.6, 0.7), "mixture"),
+    _Case(Cat(L=17, dims=1), 2000, (0.6, 0.7), "mixture", (0.5, 0.0)),
     _Case(RepetitionCode(L=13), 20000, (0.3, 0.4), "discrete"),
     _Case(RepetitionCode(L=13), 20000, (0.3, 0.4), "discrete", (0.5, 0.0)),
 )
@@ -67,12 +71,16 @@ def main() -> None:
     """Print a line per model and level."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--runs", type=int, default=200)
-    runs = parser.parse_args().runs
+    parser.add_argument("--model", help="this one only, as chain, hidden-markov, cat", default="")
+    arguments = parser.parse_args()
+    runs = arguments.runs
     print(f"{runs} data sets each; covered in %, with an error of up to {100 * np.sqrt(0.05 * 0.95 / runs):.1f}")
     print(
         "model                 n      t  resolved  exponential    mean  spread  claimed  no noise   truth  covered"
     )
     for case in CASES:
+        if not case.model.name.startswith(arguments.model):
+            continue
         found: dict[float, list[MarkovLength]] = {t: [] for t in case.levels}
         for seed in range(runs):
             scan = phase_scan(

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from estimators.threads import for_ranges
 
-__all__ = ["corrected_loss", "padded"]
+__all__ = ["corrected_loss", "fast_exp", "padded"]
 
 Float32 = NDArray[np.float32]
 
@@ -94,7 +94,7 @@ def _as_float(typing: Any, bits: Any) -> Any:  # noqa: ARG001
 
 
 @numba.njit(inline="always", fastmath=True)
-def _exp(x: float) -> float:  # pragma: no cover
+def fast_exp(x: float) -> float:  # pragma: no cover
     """E^x of single precision to 4e-6, for x from -87 to 88: branches none, so that loops of it are vectorised."""
     t = max(x * _F(1.4426950408889634), _F(-126.0))
     whole = np.floor(t + _F(0.5))
@@ -144,7 +144,7 @@ def _losses(
                 most = max(most, logits[v])
             z, u = _F(0.0), _F(0.0)
             for v in range(k):
-                e = _exp(logits[v] - most)
+                e = fast_exp(logits[v] - most)
                 p[v] = e
                 z += e
                 e *= w[v]

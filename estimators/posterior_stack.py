@@ -1,4 +1,4 @@
-"""Posteriors of one level of noise, stacked: the network, the Gaussian and the next narrower stack."""
+"""Posteriors of one level of noise, stacked: network, Gaussian, mixture, and the next narrower stack."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from estimators.known_noise import KnownNoise
 from estimators.noised_posterior import cross_entropy, flipped_cross_entropy
 from estimators.posterior_data import Start, Values
+from estimators.posterior_mixture import NearSamples
 from estimators.posterior_part import Part
 from estimators.profile import FloatArray
 from estimators.stacking import stacking_weights
@@ -21,10 +22,12 @@ SEEN = 4  # first word of the spawn key of the noise on samples that are average
 _WEIGHED = 5  # and on those that a stack is weighed by
 _DRAWS = 4  # noisy values of A by which a stack is weighed
 _STACKED = 0.1  # of the range of A: their noise, at most; more would hide which is better
+_FEW = 3.0  # effective neighbours, below which the mixture is not looked at: it repeats single samples
+_LITTLE = 0.01  # weight of the mixture that is not worth its time
 
 
 def held_out_entropies(
-    part: Part, x: NDArray[np.floating], noise: KnownNoise, sizes: Sequence[int], seed: int
+    part: Part, x: NDArray[np.floating], noise: KnownNoise, sizes: Sequence[int], seed: int, mixture: bool = True
 ) -> FloatArray:
     """Return cross-entropies of A given every B_g of the samples that a part has not seen, (groups, samples)."""
     total = np.zeros((len(sizes), len(part.test)))
@@ -33,7 +36,11 @@ def held_out_entropies(
     from estimators.posterior_network import few_threads
 
     with few_threads():
-        stack = Stack(part, part.start(noise, sizes), seed)
+        start = part.start(noise, sizes)
+        near = None
+        if mixture and (noise.sigma > 0.0 or noise.flip > 0.0):
+            near = NearSamples(part.units(x[part.train]), part.values, sizes, start.noise)
+        stack = Stack(part, start, seed, near)
         stack.weigh(part.units(x[part.validation]))
         for begin in range(0, len(part.test), CHUNK):
             rows = part.test[begin : begin + CHUNK]
@@ -42,41 +49,60 @@ def held_out_entropies(
 
 
 class Stack:
-    """Posteriors of one level: the network, the Gaussian and the next narrower stack, weighed at every width."""
+    """Posteriors of one level, weighed at every width.
 
-    def __init__(self, part: Part, start: Start, seed: int) -> None:
+    Parameters
+    ----------
+    part : Part
+    start : Start
+        Of the level.
+    seed : int
+    near : NearSamples or None
+        None: without the mixture.
+    """
+
+    def __init__(self, part: Part, start: Start, seed: int, near: NearSamples | None = None) -> None:
         from estimators.posterior_answers import Levels
 
         assert part.answers is not None  # noqa: S101
         self.answers, self.values, self.noise, self.seed = part.answers, part.values, start.noise, seed
         self.levels = Levels.of([start], part.answers.device)
-        self.weights: list[FloatArray] = []
+        self.near = near
+        self.until = 0 if near is None else near.groups  # the widest group, less one, that the mixture is asked for
+        self.weights: list[FloatArray] = []  # (groups, 4): network, Gaussian, narrower, mixture
 
     def weigh(self, clean: FloatArray) -> None:
         """Choose the weights by samples that were held out for that."""
+        if self.near is not None:
+            self.until = self.near.blurred(self.noise.applied(clean[:CHUNK], self.seed, (_WEIGHED, 0)), _FEW)
         chunks = [self._densities(clean[i : i + CHUNK], i) for i in range(0, len(clean), CHUNK)]
+        until = 0
         for target in range(len(self.values)):
-            density = np.concatenate([chunk[target] for chunk in chunks], axis=1)  # (predictions, samples, groups)
-            weights = np.zeros((density.shape[2], 3))
-            narrower = density[1, :, 0]
-            for group in range(density.shape[2]):
-                each = np.stack([*density[:, :, group], narrower], axis=1)
-                weights[group] = stacking_weights(each)
-                narrower = each @ weights[group]
+            plain, mixed = (np.concatenate([c[target][k] for c in chunks], axis=-2) for k in (0, 1))
+            weights = np.zeros((plain.shape[2], 4))
+            narrower = plain[1, :, 0]
+            for group in range(plain.shape[2]):
+                each = np.stack([*plain[:, :, group], narrower], axis=1)
+                weights[group, :3] = stacking_weights(each)
+                if group < mixed.shape[1]:
+                    more = np.concatenate([each, mixed[:, [group]]], axis=1)
+                    found = stacking_weights(more)
+                    if found[3] >= _LITTLE:
+                        weights[group], each, until = found, more, max(until, group + 1)
+                narrower = each @ weights[group, : each.shape[1]]
             self.weights.append(weights)
+        self.until = until
 
     def entropies(self, clean: FloatArray, begin: int) -> FloatArray:
         """Cross-entropies (groups, samples)."""
         total = np.zeros((len(self.weights[0]), len(clean)))
-        for target, predictions in enumerate(self._predictions(clean, SEEN, begin)):
-            weights = self.weights[target]
-            stacked = predictions[1][:, 0]
+        for target, (network, gaussian, mixture) in enumerate(self._predictions(clean, SEEN, begin)):
+            stacked = gaussian[:, 0]
             found = []
-            for group in range(len(weights)):
-                network, gaussian, narrower = weights[group]
-                stacked = (
-                    network * predictions[0][:, group] + gaussian * predictions[1][:, group] + narrower * stacked
-                )
+            for group, weights in enumerate(self.weights[target]):
+                stacked = weights[0] * network[:, group] + weights[1] * gaussian[:, group] + weights[2] * stacked
+                if weights[3]:
+                    stacked += weights[3] * mixture[:, group]
                 found.append(self._entropy(stacked, clean[:, target], self.values[target]))
             total = total + np.stack(found)
         return total
@@ -91,34 +117,40 @@ class Stack:
         variance = self.noise.sigma**2
         return cross_entropy(posterior, values.known, clean, 1.0 / (variance + values.bin_variance))[0]
 
-    def _densities(self, clean: FloatArray, begin: int) -> list[FloatArray]:
-        """Of what is seen of every column of A under both predictions, (predictions, samples, groups)."""
+    def _densities(self, clean: FloatArray, begin: int) -> list[tuple[FloatArray, FloatArray]]:
+        """Of what is seen of each column of A: of network and Gaussian (2, samples, groups), and the mixture."""
         rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(_WEIGHED, begin, *self.noise.key)))
         found = []
-        for target, predictions in enumerate(self._predictions(clean, _WEIGHED, begin)):
+        for target, (network, gaussian, mixture) in enumerate(self._predictions(clean, _WEIGHED, begin)):
             values = self.values[target]
             own = clean[:, target]
             sigma = min(self.noise.sigma, _STACKED * values.range)
             if sigma == 0.0:
-                at = values.place(own)
-                found.append(np.stack([p[np.arange(len(own)), :, at] for p in predictions]))
+                at = (np.arange(len(own)), slice(None), values.place(own))
+                found.append((np.stack([network[at], gaussian[at]]), mixture[at]))
                 continue
             width = np.sqrt(sigma**2 + values.bin_variance)
             y = own + sigma * rng.standard_normal((_DRAWS, len(own)))
             kernel = np.exp(-0.5 * ((y[..., None] - values.known) / width) ** 2)
-            # samples of one image stand in a row
-            found.append(
-                np.stack([np.einsum("ngk,dnk->ndg", p, kernel).reshape(-1, p.shape[1]) for p in predictions])
-            )
+            # draws of one sample stand in a row
+            seen = [
+                np.einsum("ngk,dnk->ndg", each, kernel).reshape(-1, each.shape[1])
+                for each in (network, gaussian, mixture)
+            ]
+            found.append((np.stack(seen[:2]), seen[2]))
         return found
 
-    def _predictions(self, clean: FloatArray, stream: int, begin: int) -> Iterator[tuple[FloatArray, FloatArray]]:
-        """Posteriors of every column of A, of the network and of the Gaussian, (samples, groups, values) each."""
+    def _predictions(
+        self, clean: FloatArray, stream: int, begin: int
+    ) -> Iterator[tuple[FloatArray, FloatArray, FloatArray]]:
+        """Posteriors of every column of A, (samples, groups, values): of network, Gaussian, and the mixture."""
         import torch
 
-        noisy = torch.as_tensor(
-            self.noise.applied(clean, self.seed, (stream, begin)), dtype=torch.float32, device=self.answers.device
-        )
-        for target in range(len(self.values)):
+        seen = self.noise.applied(clean, self.seed, (stream, begin))
+        noisy = torch.as_tensor(seen, dtype=torch.float32, device=self.answers.device)
+        for target, values in enumerate(self.values):
             network, gaussian = self.answers.posteriors(noisy[None], target, self.levels)
-            yield network[0], gaussian[0]
+            mixture = np.zeros((len(clean), 0, len(values.known)))
+            if self.near is not None and self.until:
+                mixture = self.near.posterior(seen, target, self.until)[0]
+            yield network[0], gaussian[0], mixture

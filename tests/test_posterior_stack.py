@@ -1,0 +1,103 @@
+"""Stacking: the best pool of predictions, and the mixture over samples that is one of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cmi.exact import GaussianField
+from estimators.known_noise import KnownNoise
+from estimators.mixture import mixture_profile
+from estimators.posterior import fit_posterior
+from estimators.posterior_data import Values
+from estimators.posterior_mixture import NearSamples
+from estimators.posterior_stack import Stack
+from estimators.stacking import stacking_weights
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 5))
+def test_stacking_finds_the_best_pool(seed: int, count: int) -> None:
+    rng = np.random.default_rng(seed)
+    density = rng.gamma(0.5, size=(300, count)) + 1e-9
+    weights = stacking_weights(density)
+    assert weights.min() >= 0.0
+    assert weights.sum() == pytest.approx(1.0)
+    best = np.log(density @ weights).mean()
+    for other in rng.dirichlet(np.ones(count), 200):
+        assert np.log(density @ other).mean() <= best + 1e-6
+
+
+def test_stacking_of_predictions_that_fail() -> None:
+    dead = np.stack([np.full(50, np.nan), np.full(50, 0.3)], axis=1)
+    assert stacking_weights(dead)[1] > 0.999
+    np.testing.assert_allclose(stacking_weights(np.zeros((10, 3))), 1.0 / 3.0)
+
+
+@pytest.mark.parametrize("noise", [KnownNoise.of(2.0, None), KnownNoise.of(0.05, None), KnownNoise.of(None, 0.2)])
+def test_the_mixture_is_that_of_its_formula(noise: KnownNoise) -> None:
+    """Of two columns of A, the second given the noisy first; sums over samples written out."""
+    rng = np.random.default_rng(0)
+    sizes, d = (2, 3, 0, 4), 9
+    clean = rng.integers(0, 2, (300, d)).astype(float)
+    if not noise.flip:
+        clean[:, 2:] += rng.standard_normal((300, d - 2))
+        clean[:, :2] += rng.integers(0, 3, (300, 2))
+    values = tuple(Values.of(clean[:, column]) for column in range(2))
+    near = NearSamples(clean, values, sizes, noise)
+    noisy = noise.applied(clean[:5] + 0.0, 1)
+    for target in range(2):
+        posterior, neighbours = near.posterior(noisy, target, near.groups)
+        for group, end in enumerate((2, 5, 5, 9)):
+            columns = [*range(target), *range(2, end)]
+            square = ((noisy[:, None, columns] - clean[None][..., columns]) ** 2).sum(axis=2)
+            log_w = -0.5 * square / noise.sigma**2 if not noise.flip else square * np.log(0.2 / 0.8)
+            w = np.exp(log_w)
+            w /= w.sum(axis=1, keepdims=True)
+            expected = np.stack([w[:, clean[:, target] == v].sum(axis=1) for v in values[target].known], axis=1)
+            np.testing.assert_allclose(posterior[:, group], expected, atol=2e-5)
+            np.testing.assert_allclose(neighbours[:, group], 1.0 / (w**2).sum(axis=1), rtol=1e-3)
+    assert near.posterior(noisy, 0, 2)[0].shape == (5, 2, len(values[0].known))
+
+
+def test_the_mixture_is_asked_as_far_as_it_has_neighbours() -> None:
+    rng = np.random.default_rng(0)
+    clean = rng.standard_normal((2000, 40))
+    sizes = (1, 1, 2, 4, 8, 24)
+    values = (Values.of(clean[:, 0]),)
+    untils = []
+    for snr in (1e-4, 1.0, 100.0):
+        noise = KnownNoise.of(snr, None)
+        untils.append(NearSamples(clean, values, sizes, noise).blurred(noise.applied(clean[:100], 0), 3.0))
+    assert untils[0] == 6
+    assert 2 <= untils[2] < untils[1] < 6
+
+
+def test_what_predicts_best_is_believed_most() -> None:
+    """The sign of A is the product of two others: a line is blind for it, and a network that has learnt nothing."""
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], (6000, 2))
+    x, sizes = np.concatenate([signs.prod(axis=1, keepdims=True), signs], axis=1), (1, 1, 1)
+    fit = fit_posterior(x, sizes, snrs=[4.0], steps=1, hidden=2)
+    part = fit.parts[0]
+    start = part.start(KnownNoise.of(4.0, None), sizes)
+    stack = Stack(part, start, 0, NearSamples(part.units(x[part.train]), part.values, sizes, start.noise))
+    stack.weigh(part.units(x[part.validation]))
+    assert stack.weights[0][2, 3] > 0.9
+    assert stack.until == 3
+    found, other = fit.profile(x, snr=4.0), mixture_profile(x, sizes, snr=4.0)
+    error = np.hypot(found.covariance()[0, 0] ** 0.5, other.covariance()[0, 0] ** 0.5)
+    assert abs(found.value[0] - other.value[0]) < 3.0 * error
+    assert found.value[0] > 0.3
+
+
+def test_where_it_tells_nothing_the_mixture_is_not_asked() -> None:
+    field = GaussianField(L=5)
+    regions = field.partition()
+    x = np.ascontiguousarray(field.sample(1500, 0).reshape(1500, -1)[:, regions.columns])
+    fit = fit_posterior(x, regions.sizes, snrs=[1.0], steps=1, hidden=2)
+    part = fit.parts[0]
+    start = part.start(KnownNoise.of(1.0, None), regions.sizes)
+    stack = Stack(part, start, 0, NearSamples(part.units(x[part.train]), part.values, regions.sizes, start.noise))
+    stack.weigh(part.units(x[part.validation]))
+    assert stack.weights[0][2, 3] < 0.2
