@@ -134,7 +134,7 @@ class Stack:
             kernel = np.exp(-0.5 * ((y[..., None] - values.known) / width) ** 2)
             # draws of one sample stand in a row
             seen = [
-                np.einsum("ngk,dnk->ndg", each, kernel).reshape(-1, each.shape[1])
+                np.einsum("ngk,dnk->ndg", each, kernel).reshape(own.size * _DRAWS, each.shape[1])
                 for each in (network, gaussian, mixture)
             ]
             found.append((np.stack(seen[:2]), seen[2]))
