@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cmi.regions import Partition
     from cmi.result import PhaseScan
     from cmi.scan import ScanFailed, ScanInterrupted, phase_scan
+    from cmi.self_check import ScanCheck, check_scan
     from cmi.sizes import scan_sizes
     from cmi.transition import Transition, locate_transition
     from cmi.truth import exact_scan
@@ -29,9 +30,11 @@ __all__ = [
     "Partition",
     "PhaseScan",
     "SampleSet",
+    "ScanCheck",
     "ScanFailed",
     "ScanInterrupted",
     "Transition",
+    "check_scan",
     "cmi_profile",
     "diffusion_bound",
     "estimate_cmi",
@@ -56,9 +59,11 @@ _HOME = {
     "Partition": "regions",
     "PhaseScan": "result",
     "SampleSet": "data",
+    "ScanCheck": "self_check",
     "ScanFailed": "scan",
     "ScanInterrupted": "scan",
     "Transition": "transition",
+    "check_scan": "self_check",
     "cmi_profile": "estimate",
     "diffusion_bound": "fidelity",
     "estimate_cmi": "estimate",

@@ -25,8 +25,10 @@ _SAID = {
 }
 
 
-def check_same(earlier: Configuration, now: Configuration) -> None:
+def check_same(earlier: Configuration, now: Configuration, what: str = "the scan to resume") -> None:
     """Raise a ValueError that names the first difference, unless a scan can go on from an earlier one.
+
+    `what` is the earlier one in the message.
 
     Examples
     --------
@@ -46,10 +48,10 @@ def check_same(earlier: Configuration, now: Configuration) -> None:
         if there == here:
             continue
         if name == "data.sha256":
-            raise ValueError("the scan to resume is of other data, though of the same name and shape")
+            same = "name" if "data.name" in mine else "number"
+            raise ValueError(f"{what} is of other data, though of the same {same} and shape")
         raise ValueError(
-            f"the scan to resume differs in {_SAID.get(name, name)}: {json.dumps(there)} there, {json.dumps(here)} "
-            "here"
+            f"{what} differs in {_SAID.get(name, name)}: {json.dumps(there)} there, {json.dumps(here)} here"
         )
 
 

@@ -15,6 +15,7 @@ from rich.text import Text
 from cmi.methods import named
 from cmi.noise import SCHEDULES
 from cmi.samples import Samples
+from cmi.self_check import CHECKS, CheckRow, ScanCheck
 from cmi.transition import locate_transition, scale_free
 
 FloatArray = NDArray[np.float64]
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from cmi.data import SampleSet
     from cmi.result import PhaseScan
 
-__all__ = ["data_report", "scan_report", "sizes_report", "with_error"]
+__all__ = ["check_report", "data_report", "scan_report", "sizes_report", "with_error"]
 
 
 def with_error(value: float, error: float) -> str:
@@ -114,6 +115,77 @@ def sizes_report(scans: Mapping[float, PhaseScan]) -> RenderableType:
     notes = dict.fromkeys(text for scan in scans.values() for text in scan.warnings)
     parts += [Text(f"Note: {text}{'' if text.endswith('...') else '.'}", style="yellow") for text in notes]
     return Group(*parts)
+
+
+def check_report(scan: PhaseScan, found: ScanCheck) -> RenderableType:
+    """Render a self-check: of every check its worst cell and what that means, what was skipped, and why."""
+    table = Table(
+        title="Where the CMI is known", title_justify="left", box=None, padding=(0, 1), header_style="bold"
+    )
+    for column in ("check", "cells", "largest z", "fails beyond", "reads there, in nats", "at", "as scanned", ""):
+        table.add_column(column, justify="left" if column in ("check", "at", "") else "right", no_wrap=column != "")
+    for check in CHECKS:
+        rows, worst = found.of(check), found.worst(check)
+        if worst is None:
+            table.add_row(
+                check, "-", "-", "-", "-", "-", "-", Text(f"skipped: {found.skipped[check]}", style="yellow")
+            )
+            continue
+        missing = found.unknown.get(check, 0)
+        table.add_row(
+            check,
+            f"{len(rows)}" + (f" of {len(rows) + missing}" if missing else ""),
+            _z(worst.size),
+            _z(worst.threshold),
+            _scaled(worst.value, worst.stderr),
+            worst.place,
+            _z(found.seen[check]) if check in found.seen else "-",
+            _judgement(found, worst),
+        )
+    about = scan.config["data"]
+    head = Text.assemble(
+        (about["name"], "bold"),
+        f": {about['n_samples']:,} samples, method {named(scan.config['method'], scan.config['options'])}, noise "
+        f"{scan.config['noise']['name']}",
+    )
+    parts: list[RenderableType] = [head, table]
+    if found.seen:
+        parts.append(
+            Text(
+                f"C beyond r = {found.width}, {found.chosen}, was taken from other samples (permuted) or made "
+                f"constant (blank): the CMI of r >= {found.width} is 0. As scanned: the largest z of these cells "
+                "before.",
+                style="dim",
+            )
+        )
+    parts.append(
+        Text(
+            f"All checks together fail by chance at most once in {1.0 / found.false_positives:.0f} times, if the "
+            "errors are what the method claims; they contain no bias.",
+            style="dim",
+        )
+    )
+    outcome = "passed" if found.passed else "failed"
+    parts.append(Text.assemble(("Verdict: ", "bold"), (outcome, "bold"), f" - {found.message}."))
+    parts += [Text(f"Note: {text}.", style="yellow") for text in found.notes]
+    return Group(*parts)
+
+
+def _z(z: float) -> str:
+    return f"{z:.1f}" if abs(z) < 1e4 else "no error"
+
+
+def _judgement(found: ScanCheck, worst: CheckRow) -> Text:
+    """One check in words, by its worst cell."""
+    if not worst.passed:
+        wrong = "reads CMI where there is none" if worst.value > 0.0 else "reads less than 0"
+        wider = "a wider buffer reads more CMI than a narrower one"
+        return Text(f"failed: {wider if worst.narrower is not None else wrong}", style="bold red")
+    if not any(row.value for row in found.of(worst.check)):
+        return Text("passed, 0 exactly")
+    if found.seen.get(worst.check, math.inf) <= worst.threshold:
+        return Text("passed, as it would with C as it is: the scan sees no CMI there", style="yellow")
+    return Text("passed")
 
 
 def _map_tables(scan: PhaseScan, width: int) -> list[Table]:

@@ -31,7 +31,7 @@ from cmi.result import PhaseScan, block_means
 from cmi.samples import Samples, as_array, column_warnings
 from cmi.transition import refine_levels
 
-__all__ = ["Progress", "ScanFailed", "ScanInterrupted", "phase_scan"]
+__all__ = ["Progress", "ScanFailed", "ScanInterrupted", "data_of", "phase_scan"]
 
 Progress = Callable[[int, int], None]
 _MERELY = ("threads", "device", "network")
@@ -155,7 +155,7 @@ def phase_scan(
     )
     x = np.ascontiguousarray(samples.values[:, partition.columns])
     config = {
-        "data": {**about, "n_samples": len(x), "shape": list(samples.shape), "sha256": _digest(samples)},
+        "data": {**about, **_fingerprint(samples)},
         "noise": schedule.to_dict(),
         "method": method,
         # where and by how many threads it is computed must not keep a scan from being resumed
@@ -304,6 +304,19 @@ def _shared(x: NDArray[np.floating], executor: Executor) -> Iterator[_Source]:
         yield _Source(path=path)
 
 
+def data_of(x0: Any) -> tuple[Samples, dict[str, Any]]:
+    """Return samples as a scan takes them, integers scaled, and what it keeps of them in ``config["data"]``.
+
+    Examples
+    --------
+    >>> samples, about = data_of(np.array([[0, 255], [255, 0]], dtype=np.uint8))
+    >>> samples.values.tolist(), about["n_samples"], about["shape"]
+    ([[0.0, 1.0], [1.0, 0.0]], 2, [2])
+    """
+    samples, _, about = _unpack(x0)
+    return samples, {**about, **_fingerprint(samples)}
+
+
 def _unpack(x0: Any) -> tuple[Samples, tuple[str, ...], dict[str, Any]]:
     if isinstance(x0, SampleSet):
         about = {"name": x0.name, "format": x0.format, "total": x0.total, "crop": x0.crop}
@@ -358,5 +371,6 @@ def _has_a_name(function: Callable[..., Any]) -> bool:
     return found is function
 
 
-def _digest(samples: Samples) -> str:
-    return hashlib.sha256(samples.values.data.cast("B")).hexdigest()
+def _fingerprint(samples: Samples) -> dict[str, Any]:
+    digest = hashlib.sha256(samples.values.data.cast("B")).hexdigest()
+    return {"n_samples": len(samples.values), "shape": list(samples.shape), "sha256": digest}

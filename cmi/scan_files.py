@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cmi.screen import console
 
@@ -20,6 +20,7 @@ __all__ = [
     "of_several_sizes",
     "replaces",
     "save",
+    "scan_data",
     "to_resume",
 ]
 
@@ -86,6 +87,27 @@ def to_resume(
 def _of_all_sizes(file: Path) -> Path:
     """FILE.nc for FILE.L5.nc, the inverse of `file_of`."""
     return file.with_name(re.sub(r"\.L\d+$", "", file.stem) + file.suffix)
+
+
+def scan_data(about: Mapping[str, Any], file: Path) -> str:
+    """Find the data that a scan file names: an embedded set, an exact model, or a file here or beside the scan.
+
+    Raises
+    ------
+    ValueError
+        If they were an array in memory, or are not there.
+    """
+    name = str(about["name"])
+    if about["format"] in ("embedded", "exact"):
+        return name
+    if about["format"] == "memory":
+        raise ValueError(
+            f"{file.name} is the scan of an array in memory: give DATA, a file of it, or use check_scan in Python"
+        )
+    for folder in (Path(), file.parent):
+        if (folder / name).exists():
+            return str(folder.absolute() / name)
+    raise ValueError(f"{file.name} is the scan of {name!r}, which is neither here nor beside it: give DATA")
 
 
 def default_picture(files: list[Path]) -> Path:

@@ -23,7 +23,7 @@ from cmi.result import PhaseScan
 from cmi.scan import Progress, ScanFailed, ScanInterrupted, phase_scan
 from cmi.transition import refine_levels
 
-__all__ = ["How", "SizesFailed", "SizesInterrupted", "scan_sizes", "sized"]
+__all__ = ["How", "SizesFailed", "SizesInterrupted", "resized", "scan_sizes", "sized"]
 
 How = Literal["crop", "block"]
 _PARTS = 5  # A, and B and C on either side of it
@@ -226,3 +226,25 @@ def sized(
         size=size,
         block=b,
     )
+
+
+def resized(samples: SampleSet, about: Mapping[str, Any]) -> SampleSet:
+    """Cut whole samples as ``config["data"]`` of a scan says: the crop, and the size if it is one of several.
+
+    Examples
+    --------
+    >>> data = SampleSet(np.ones((3, 28, 28)), "x", "array", 3)
+    >>> part = sized(data.cropped("1:,1:"), 10, how="block")
+    >>> resized(data, {"crop": part.crop, "size": 10, "block": 2}).crop == part.crop
+    True
+    """
+    crop, size, block = (about.get(name) for name in ("crop", "size", "block"))
+    if size is None:
+        return samples if crop is None else samples.cropped(crop)
+    before, _, window = str(crop).rpartition("; ")
+    if before:
+        samples = samples.cropped(before)
+    center = [int(c) for c in window.partition(" around ")[2].split(", ")[0].split(",")]
+    if block is None:
+        return sized(samples, size, center=center)
+    return sized(samples, size, how="block", blocks=size // block, center=center)

@@ -21,6 +21,7 @@ import estimators
 FLOW = [
     "checks",
     "output",
+    "largest_z",
     "regions",
     "noise",
     "fidelity",
@@ -40,6 +41,7 @@ FLOW = [
     "truth",
     "scan",
     "sizes",
+    "self_check",
     "plot",
     "report",
     "workers",
