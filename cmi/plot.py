@@ -227,7 +227,7 @@ def plot_decay(scan: PhaseScan, ax: Axes | None = None) -> Axes:
     if len(shown) > _LEVELS_SHOWN:
         shown = [shown[k] for k in np.unique(np.linspace(0, len(shown) - 1, _LEVELS_SHOWN).round().astype(int))]
     colours = colormaps["viridis"](np.linspace(0.0, 0.85, max(len(shown), 1)))
-    lowest = []
+    lowest, floors = [], False
     for i, colour in zip(shown, colours, strict=False):
         y, error, length = data.cmi.values[i], data.stderr.values[i], lengths[i]
         above = np.isfinite(y) & (y > 0.0)
@@ -249,6 +249,7 @@ def plot_decay(scan: PhaseScan, ax: Axes | None = None) -> Axes:
         floor = np.array(length.floor)
         if floor.size and (floor > 0.0).any() and error.any():
             ax.plot(r, np.where(floor > 0.0, floor, np.nan), ":", color=colour, linewidth=0.9)
+            floors = True
         label = f"t = {data.t.values[i]:.3g}"
         if length.success:
             fine = np.linspace(min(length.widths_used), min(max(length.widths_used), scan.reach - 0.2), 100)
@@ -259,6 +260,8 @@ def plot_decay(scan: PhaseScan, ax: Axes | None = None) -> Axes:
                 "" if length.form == "exponential" else f" ({length.form})"
             )
         ax.plot([], [], "o-", color=colour, markersize=4, linewidth=1.2, label=label)
+    if floors:
+        ax.plot([], [], ":", color=_INK, linewidth=0.9, label="needed to count")
     ax.set_yscale("log")
     if lowest:
         ax.set_ylim(bottom=max(min(lowest) / 30.0, 1e-300))

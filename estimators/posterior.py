@@ -55,7 +55,7 @@ def posterior_profile(
     flip: float | None = None,
     train_minutes: float = 6.0,
     steps: int | None = None,
-    hidden: int = 48,
+    hidden: int = 32,
     layers: int = 3,
     folds: int | None = None,
     surrogates: int = 0,
@@ -122,7 +122,7 @@ def fit_posterior(
     flips: Iterable[float] = (),
     train_minutes: float = 6.0,
     steps: int | None = None,
-    hidden: int = 48,
+    hidden: int = 32,
     layers: int = 3,
     folds: int | None = None,
     surrogates: int = 0,
@@ -147,7 +147,7 @@ def fit_posterior(
     steps : int, optional
         Steps of training in place of the minutes; the result then does not depend on the speed of the machine.
     hidden, layers : int
-        Units per shell and layers of the network.
+        Units per block, of which inner shells have several, and layers of the network.
     folds : int, optional
         Train so many networks, each without another part of the samples, so that every sample is held out once.
         Default: one network, and one part.

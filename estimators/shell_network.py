@@ -3,12 +3,16 @@
 Hidden units belong to shells.  A unit of group g sees the shells 1..g and units of groups up to g, nothing farther
 out, so that one pass through the whole sample gives what every B_r tells:
 
-    logits_g = logits_{g-1} + U_g h_g,
+    logits_g = sum_{f <= g} U_f h_f + V_g h_g,
 
-each shell a correction to what the ones within it say (all U begin at 0).  Layers are residual, their matrices
-block-triangular, normalised within each group; the noise level scales and shifts every layer, and the gates by
-which each group takes over its start.  Half of the units of a group begin as leading principal components of
-B_g: at high noise single pixels say nothing, and random sums of them hardly more.
+each shell a correction to what the ones within it say, and one that is for its own width alone: what all wider ones
+build on is not what is best for a narrow one (U and V begin at 0).  Inner groups have more units: few pixels tell
+most of what is to be known, and a narrow width that is learnt worse than a wide one reads as CMI.
+
+Layers are residual, their matrices block-triangular, normalised within each block; the noise level scales and
+shifts every layer, and the gates by which each group takes over its start.  Half of the first block of a group
+begins as leading principal components of B_g: at high noise single pixels say nothing, and random sums of them
+hardly more.
 """
 
 from __future__ import annotations
@@ -21,9 +25,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["ShellNetwork"]
+__all__ = ["ShellNetwork", "inner_blocks"]
 
 _WAVES = 16  # numbers that stand for the noise level
+_INNER = 6  # blocks of the first shell
 _SLABS = 4  # parts of a triangular matrix: five eighths of the products of the whole
 
 
@@ -37,12 +42,16 @@ class ShellNetwork(nn.Module):
     outputs : int
         Logits per group.
     hidden : int
-        Units of every group.
+        Units of a block.
     layers : int
         Residual layers.
+    blocks : sequence of int, optional
+        Of every group; default: `inner_blocks`.
     matmul : torch.dtype
         In which matrices are multiplied: bfloat16 where the machine does that fast. Sums stay in float32.
     """
+
+    group: Tensor
 
     def __init__(
         self,
@@ -51,15 +60,20 @@ class ShellNetwork(nn.Module):
         *,
         hidden: int,
         layers: int,
+        blocks: Sequence[int] | None = None,
         matmul: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
-        ends, units = [*accumulate(sizes)], [hidden * (g + 1) for g in range(len(sizes))]
-        self.groups, self.hidden, self.matmul = len(sizes), hidden, matmul
+        blocks = inner_blocks(len(sizes)) if blocks is None else [*blocks]
+        ends, units = [*accumulate(sizes)], [hidden * count for count in accumulate(blocks)]
+        self.groups, self.hidden, self.matmul, self.units = len(sizes), hidden, matmul, units
+        self.blocks = sum(blocks)
+        self.register_buffer("group", torch.repeat_interleave(torch.tensor(blocks)), persistent=False)
         self.entry = _Triangular(ends, units)
         self.level = nn.Linear(_WAVES, units[-1])
         self.layers = nn.ModuleList(_Layer(units) for _ in range(layers))
-        self.exit = nn.Parameter(torch.zeros(self.groups, hidden, outputs))
+        self.exit = nn.Parameter(torch.zeros(self.blocks, hidden, outputs))
+        self.own = nn.Parameter(torch.zeros(self.blocks, hidden, outputs))
         self.offset = nn.Parameter(torch.zeros(self.groups, outputs))
         self.gate = nn.Linear(_WAVES, self.groups)
         nn.init.zeros_(self.gate.weight)
@@ -67,7 +81,7 @@ class ShellNetwork(nn.Module):
 
     @torch.no_grad()
     def begin_at(self, components: Sequence[Tensor], first: int) -> None:
-        """Let half of the units of every group look at some directions, mixed at random.
+        """Let half of the first block of every group look at some directions, mixed at random.
 
         Parameters
         ----------
@@ -78,10 +92,11 @@ class ShellNetwork(nn.Module):
         """
         count = self.hidden // 2
         for group, columns in enumerate(components, start=1):
+            begin = self.units[group - 1]
             if columns.shape[1] < count:
                 continue
             mixed = columns[:, :count] @ torch.linalg.qr(torch.randn(count, count))[0]
-            rows = self.entry.weight[group * self.hidden : group * self.hidden + count]
+            rows = self.entry.weight[begin : begin + count]
             rows.zero_()
             rows[:, first : first + len(columns)] = mixed.T
 
@@ -99,10 +114,24 @@ class ShellNetwork(nn.Module):
         state = self.entry(inputs.to(self.matmul).reshape(many * n, -1)).float().reshape(many, n, -1)
         state = state + self.level(waves)[:, None]
         for layer in self.layers:
-            state = state + layer(state, waves, self.groups, self.matmul)
-        state = _normalised(state, self.groups).reshape(many * n, self.groups, self.hidden)
-        parts = torch.bmm(state.transpose(0, 1), self.exit) + self.offset[:, None]
-        return parts.cumsum(dim=0).transpose(0, 1).reshape(many, n, self.groups, -1), self.gate(waves)
+            state = state + layer(state, waves, self.blocks, self.matmul)
+        state = _normalised(state, self.blocks).reshape(many * n, self.blocks, self.hidden)
+        state = state.transpose(0, 1)
+        passed_on = self.offset[:, None].expand(-1, many * n, -1)
+        passed_on = passed_on.index_add(0, self.group, torch.bmm(state, self.exit))
+        logits = passed_on.cumsum(dim=0).index_add(0, self.group, torch.bmm(state, self.own))
+        return logits.transpose(0, 1).reshape(many, n, self.groups, -1), self.gate(waves)
+
+
+def inner_blocks(groups: int) -> list[int]:
+    """Return blocks per group: one for what is known without a shell, 6, 3, 2, 2 for the inner ones, then one each.
+
+    Examples
+    --------
+    >>> inner_blocks(7)
+    [1, 6, 3, 2, 2, 1, 1]
+    """
+    return [1, *(max(1, round(_INNER / g)) for g in range(1, groups))]
 
 
 class _Layer(nn.Module):
@@ -114,9 +143,9 @@ class _Layer(nn.Module):
         nn.init.zeros_(self.level.weight)
         nn.init.zeros_(self.level.bias)
 
-    def forward(self, state: Tensor, waves: Tensor, groups: int, matmul: torch.dtype) -> Tensor:
+    def forward(self, state: Tensor, waves: Tensor, blocks: int, matmul: torch.dtype) -> Tensor:
         scale, shift = self.level(waves)[:, None].chunk(2, dim=2)
-        inner = torch.addcmul(shift, _normalised(state, groups), 1.0 + scale).to(matmul)
+        inner = torch.addcmul(shift, _normalised(state, blocks), 1.0 + scale).to(matmul)
         flat = inner.reshape(-1, inner.shape[-1])
         result: Tensor = self.down(functional.silu(self.up(flat)) * self.by(flat))
         return result.float().reshape(state.shape)
@@ -149,9 +178,9 @@ class _Triangular(nn.Module):
         return torch.cat(parts, dim=1) + self.bias.to(x.dtype)
 
 
-def _normalised(state: Tensor, groups: int) -> Tensor:
-    """Each group divided by its root mean square: nothing is averaged over groups, which would let them see out."""
-    parts = state.reshape(*state.shape[:-1], groups, -1)
+def _normalised(state: Tensor, blocks: int) -> Tensor:
+    """Each block divided by its root mean square: nothing is averaged over groups, which would let them see out."""
+    parts = state.reshape(*state.shape[:-1], blocks, -1)
     return functional.rms_norm(parts, parts.shape[-1:], eps=1e-5).reshape(state.shape)
 
 
