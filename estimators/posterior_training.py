@@ -25,6 +25,7 @@ _DECAY = 0.05
 _CLIP = 1.0
 _TIMED = range(10, 40)  # steps whose time says how many the minutes hold
 _LOOKS = 16  # at the held-out loss
+_LOOKED = 1500  # samples, at most: the differences from look to look are paired
 _PATIENCE = 8  # looks without a better one until training ends
 _FAILURES = 20  # steps in a row without a finite loss until it goes back to the best weights
 _RETREATS = 3
@@ -242,7 +243,7 @@ def train(
     starts : sequence of Start
         The levels.
     clean, validation : (n, d) arrays
-        To train on, and to choose by.
+        To train on, and to look at.
     settings : Settings
     saved : dict, optional
         State to go on from, as it was given to `save`.
@@ -252,7 +253,7 @@ def train(
         Takes a `Look`, sixteen times and at the end.
     """
     device = answers.device
-    x, held = (torch.as_tensor(part, dtype=torch.float32, device=device) for part in (clean, validation))
+    x, held = (torch.as_tensor(part, dtype=torch.float32, device=device) for part in (clean, validation[:_LOOKED]))
     run = _Trainer(answers, starts, x, held, settings)
     if saved is not None:
         run.load(saved)
