@@ -27,10 +27,10 @@ Four readings of the same network tell the parts of its bias apart:
     held out    other images with noise of their own, dropout off, one bound over all of them: a lower bound of the
                 truth but for its error; against "training" it is what was memorised
 
-What is not known of the published runs and was chosen here: weights start as torch's layers do; repeats share the
-images and their noise, and differ in weights, batches and dropout; a permutation may leave a pixel in its place, on
-average one of a batch.  Of 27 x 27 images the pooling drops the last row and column of the convolution, and with it
-the last row and column of pixels: T sees no more of "the whole image".
+As in the authors' published code, weights start as torch's layers do, repeats share the images and their noise and
+differ in weights, batches and dropout, and a permutation may leave a pixel in its place, on average one of a batch.
+Of 27 x 27 images the pooling drops the last row and column of the convolution, and with it the last row and column
+of pixels: T sees no more of "the whole image".
 
 The field (`cmi.exact.GaussianField`) is not in [0, 1]: it has mean 0 and the variance that the command prints, and
 is noised by the same y = (1 - t) x + t z, which is the model's own schedule ("interpolation").

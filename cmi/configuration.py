@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-__all__ = ["check_same", "check_sizes", "unit"]
+__all__ = ["check_same", "check_sizes", "dimensions", "unit"]
 
 Configuration = dict[str, Any]
 
@@ -69,6 +69,12 @@ def check_sizes(first: Configuration, other: Configuration) -> None:
     ):
         if there != here:
             raise ValueError(f"not sizes of one data set: they differ in their {what}, {there} and {here}")
+
+
+def dimensions(config: Configuration) -> int:
+    """Return the dimensions of space: axes of a sample longer than 1 that hold no channels; at least 1."""
+    shape, channels = config["data"]["shape"], config["channel_axis"]
+    return int(max(sum(side > 1 for axis, side in enumerate(shape) if axis != channels), 1))
 
 
 def unit(config: Configuration) -> str:

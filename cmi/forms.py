@@ -19,7 +19,10 @@ The CMI sums their squares, |x|^(-(d-1)) exp(-|x|/xi), over the flat faces of th
 sqrt(r xi) counts in each of their d-1 directions. So p = (d-1)/2 at large r, which is reached slowly (in the
 Gaussian field with xi = 0.9, d = 2, p is 0.13 between r = 1 and 2, 0.35 between 5 and 6), and p = 0 in a chain:
 anything in between is as likely. It is the distance between the faces of A and C that counts, whatever A's size.
-Data of global order in one dimension (one bit seen again and again) have p = 1/2, which only theory can say.
+Data of global order in one dimension (one bit seen again and again) have p = 1/2: the CMI is a mean over strings of
+what is left to be known, which is governed by the rare ones that leave nothing decided, as a random walk that comes
+back to 0.  Where order is lost over a length that exceeds the sample, p lies between, as likely anywhere: so it is
+taken where A is almost as much correlated with the farthest sites as with the nearest ones (`order_across`).
 """
 
 from __future__ import annotations
@@ -30,13 +33,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 FloatArray = NDArray[np.float64]
+_Samples = NDArray[np.floating]
 
-__all__ = ["FORMS", "Corrections", "corrections", "decay", "fallen", "power_in_front"]
+__all__ = ["FORMS", "Corrections", "corrections", "decay", "fallen", "order_across", "power_in_front"]
 
 FORMS = ("exponential", "gaussian", "power")
 _BEND = 0.5  # standard deviation of b
 _LEAST, _MOST = np.array([-0.45, 0.0]), np.array([3.0, 2.0])  # of b and p, so that no logarithm is of 0
 _SLOWEST = 0.2  # c R
+_ORDERED = 0.75  # of the correlation with the nearest sites, with the farthest: data of global order
 
 
 def decay(form: str, r: ArrayLike, radius: int = 0) -> FloatArray:
@@ -114,16 +119,57 @@ class Corrections:
         return np.asarray(self.mean + (self.basis * self.sd**2).T @ np.linalg.solve(covariance, residual))
 
 
-def power_in_front(dims: int) -> tuple[float, float]:
-    """Return mean and standard deviation of the power p in front in as many dimensions: uniform from 0 to (d-1)/2.
+def power_in_front(dims: int, order: float = 0.0) -> tuple[float, float]:
+    """Return mean and standard deviation of the power p in front: uniform from 0 to (d-1)/2 in d dimensions.
+
+    On a line p is 0, but for data of global order, which have 1/2 or anything between.
+
+    Parameters
+    ----------
+    dims : int
+    order : float
+        Of the clean data, as `order_across`; from 3/4 on it is global.
 
     Examples
     --------
     >>> power_in_front(1), [round(each, 3) for each in power_in_front(2)]
     ((0.0, 0.0), [0.25, 0.144])
+    >>> power_in_front(1, order=0.9) == power_in_front(2)
+    True
     """
-    most = (dims - 1) / 2.0
+    most = 0.5 if dims == 1 and order >= _ORDERED else (dims - 1) / 2.0
     return most / 2.0, float(most / np.sqrt(12.0))
+
+
+def order_across(a: _Samples, nearest: _Samples, farthest: _Samples) -> float:
+    """Return how order lasts: the largest |correlation| of A with the farthest sites over that with the nearest.
+
+    Rounded to three digits; 0 if A is correlated with neither.
+
+    Parameters
+    ----------
+    a, nearest, farthest : (n, columns) arrays
+        Clean samples.
+
+    Examples
+    --------
+    >>> spins = np.random.default_rng(0).choice([-1.0, 1.0], (500, 1))
+    >>> order_across(spins, spins, spins), order_across(spins, spins, np.zeros((500, 1)))
+    (1.0, 0.0)
+    """
+    near, far = (_largest_correlation(a, other) for other in (nearest, farthest))
+    return round(far / near, 3) if near > 0.0 else 0.0
+
+
+def _largest_correlation(a: _Samples, b: _Samples) -> float:
+    if a.shape[1] == 0 or b.shape[1] == 0:
+        return 0.0
+    parts = []
+    for x in (a, b):
+        centred = x - x.mean(axis=0, dtype=np.float64)
+        length = np.sqrt((centred**2).sum(axis=0))
+        parts.append(centred / np.where(length > 0.0, length, 1.0))
+    return float(np.abs(parts[0].T @ parts[1]).max())
 
 
 def corrections(

@@ -190,7 +190,8 @@ def fit_markov_length(
         Of space: 1 for a chain, 2 for an image.
     prefactor : (float, float), optional
         Mean and standard deviation of the power p in front, where theory says it: (1/2, 0) for global order in one
-        dimension. Default: 0 in a chain, uniform between 0 and 1/2 in an image (`cmi.forms.power_in_front`).
+        dimension. Default: 0 on a line, uniform between 0 and 1/2 in an image; a scan on a line looks whether its
+        data are ordered (`cmi.forms.power_in_front`).
 
     Returns
     -------

@@ -12,8 +12,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from cmi.configuration import check_same, unit
+from cmi.configuration import check_same, dimensions, unit
 from cmi.estimate import CMIProfile
+from cmi.forms import power_in_front
 from cmi.markov_length import MarkovLength, fit_markov_length
 from cmi.noise import Noise
 from cmi.output import check_output, replacing
@@ -182,12 +183,13 @@ class PhaseScan:
     def markov_length(self) -> tuple[MarkovLength, ...]:
         """Markov length at every level, in the order of ``dataset.t``; see `fit_markov_length`.
 
-        Only widths above `floor` count.
+        Only widths above `floor` count. The power in front is that of the dimensions of space and, on a line, of
+        the order across the samples (`cmi.forms.power_in_front`).
         """
         data, reach, radius = self.dataset, self.reach, int(self.config["radius"])
         floor, error = self.floor
-        shape, channels = self.config["data"]["shape"], self.config["channel_axis"]
-        dims = max(sum(side > 1 for axis, side in enumerate(shape) if axis != channels), 1)
+        dims = dimensions(self.config)
+        power = power_in_front(dims, order=self.config.get("order", 0.0))
         return tuple(
             fit_markov_length(
                 data.r.values,
@@ -198,6 +200,7 @@ class PhaseScan:
                 floor=floor[i],
                 floor_stderr=error[i],
                 dims=dims,
+                prefactor=power,
             )
             if data.finished.values[i]
             else MarkovLength.unresolved("not computed")

@@ -15,6 +15,7 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmi.checks import whole_number
+from cmi.configuration import dimensions
 from cmi.data.sample_set import SampleSet, to_unit_range
 from cmi.estimate import CMIProfile, assemble
+from cmi.forms import order_across
 from cmi.methods import FittedNoise, find_method, one_blas_thread, serial
 from cmi.noise import Noise, noise_schedule
 from cmi.regions import Partition
@@ -154,7 +157,7 @@ def phase_scan(
         samples.shape, center=center, radius=radius, widths=widths, reach=reach, channel_axis=channel_axis
     )
     x = np.ascontiguousarray(samples.values[:, partition.columns])
-    config = {
+    config: dict[str, Any] = {
         "data": {**about, **_fingerprint(samples)},
         "noise": schedule.to_dict(),
         "method": method,
@@ -168,6 +171,8 @@ def phase_scan(
         "seed": seed,
         "version": version("phase-scan"),
     }
+    if dimensions(config) == 1:
+        config["order"] = _order(x, partition.sizes)
     outer = {"A": partition.A, "the image around A": np.concatenate(partition.shells)}
     notes = (*notes, *column_warnings(samples, outer))
     del samples
@@ -341,6 +346,13 @@ def _levels(levels: Iterable[float], schedule: Noise) -> NDArray[np.float64]:
     if (np.diff(times) == 0.0).any():
         raise ValueError(f"levels repeat {times[:-1][np.diff(times) == 0.0][0]:g}")
     return times
+
+
+def _order(x: NDArray[np.floating], sizes: Sequence[int]) -> float:
+    """How order lasts from A to the farthest shell."""
+    ends = np.cumsum(sizes)
+    shells = [x[:, begin:end] for begin, end in pairwise(ends) if end > begin]
+    return order_across(x[:, : ends[0]], shells[0], shells[-1]) if shells else 0.0
 
 
 def _center(shape: tuple[int, ...], center: Sequence[int] | int | None, channel_axis: int | None) -> list[int]:

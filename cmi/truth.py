@@ -11,9 +11,12 @@ import numpy as np
 from cmi.estimate import CMIProfile
 from cmi.exact.closed_loops import ClosedLoops
 from cmi.exact.model import ExactModel
+from cmi.forms import order_across
 from cmi.result import PhaseScan, block_means
 
 __all__ = ["exact_scan"]
+
+_ORDER = 2000  # samples by which order across them is told
 
 
 def exact_scan(model: ExactModel, levels: Iterable[float], widths: Iterable[int] | None = None) -> PhaseScan:
@@ -64,6 +67,10 @@ def exact_scan(model: ExactModel, levels: Iterable[float], widths: Iterable[int]
         "seed": model.seed if isinstance(model, ClosedLoops) else 0,
         "version": version("phase-scan"),
     }
+    if len(model.shape) == 1:
+        x = model.sample(_ORDER, 0)
+        near = [each for each in partition.shells if len(each)]
+        config["order"] = order_across(*(x[:, each] for each in (partition.A, near[0], near[-1])))
     scan = PhaseScan.empty(times, schedule, partition, config)
     sizes = np.array(partition.sizes)
     dims = tuple((int(sizes[0]), int(sizes[1:cut].sum()), int(sizes[cut:].sum())) for cut in range(2, len(sizes)))

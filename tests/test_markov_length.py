@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from cmi import exact_scan, fit_markov_length, phase_scan
 from cmi.decay_fit import _misfit
-from cmi.exact import GaussianChain, GaussianField
+from cmi.exact import GaussianChain, GaussianField, RepetitionCode
 from cmi.exact.gaussian import GaussianModel
 from cmi.forms import decay
 from cmi.regions import Partition
@@ -248,6 +248,25 @@ def test_a_power_in_front_that_theory_says() -> None:
     for wrong in ((0.5, -1.0), (np.nan, 0.0), 0.5):
         with pytest.raises(ValueError, match="prefactor must be a mean and a standard deviation"):
             fit_markov_length(r, y, covariance, prefactor=wrong)  # type: ignore[arg-type]
+
+
+def test_order_across_the_sample_leaves_the_power_open() -> None:
+    """A repetition code has the power 1/2; taken for a chain, its intervals miss the truth half of the time."""
+    code = RepetitionCode(L=13)
+    missed = 0
+    for seed in range(12):
+        scan = phase_scan(code.sample(20_000, seed), levels=[0.4], method="discrete", noise="flip")
+        assert scan.config["order"] == 1.0
+        low, high = scan.markov_length[0].interval
+        missed += not low <= code.markov_length(0.4) <= high
+    assert missed <= 1
+    chain = GaussianChain(L=25)
+    scan = phase_scan(chain.sample(2000, 0), levels=[0.5])
+    assert scan.config["order"] == pytest.approx(0.9**11, abs=0.15)
+    again = fit_markov_length(scan.dataset.r.values, scan.dataset.cmi[0], scan.dataset.covariance[0], reach=12)
+    assert scan.markov_length[0].interval == pytest.approx(again.interval)
+    assert exact_scan(code, [0.3]).config["order"] == 1.0
+    assert "order" not in phase_scan(np.random.default_rng(0).normal(size=(300, 5, 5)), levels=[0.5]).config
 
 
 def test_the_size_of_a_does_not_bend_the_curve() -> None:
