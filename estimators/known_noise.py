@@ -11,6 +11,8 @@ from estimators.profile import FloatArray
 
 __all__ = ["KnownNoise", "bits"]
 
+_LEAST, _MOST = 1e-6, 1e9  # of the data: what single precision tells from none, and from nothing but noise
+
 
 @dataclass(frozen=True, slots=True)
 class KnownNoise:
@@ -64,8 +66,9 @@ class KnownNoise:
         return self.sigma == np.inf or self.flip == 0.5
 
     def scaled(self, unit: float) -> KnownNoise:
-        """Return the same noise on data that were divided by a unit."""
-        return KnownNoise(self.sigma / unit, self.flip, self.key)
+        """Return the same noise on data that were divided by a unit; but for none, from 1e-6 of it to 1e9."""
+        sigma = self.sigma / unit
+        return KnownNoise(min(max(sigma, _LEAST), _MOST) if 0.0 < sigma < np.inf else sigma, self.flip, self.key)
 
     def applied(self, clean: FloatArray, seed: int, stream: Sequence[int] = ()) -> FloatArray:
         """Return noisy samples, of the same shape; bits are 0 and 1."""

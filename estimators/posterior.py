@@ -37,7 +37,7 @@ from estimators.posterior_surrogate import PosteriorSurrogate, surrogate_samples
 from estimators.profile import IntArray, Profile, SurrogateBias, check_layout
 
 if TYPE_CHECKING:
-    from estimators.posterior_training import Look
+    from estimators.posterior_training import Look, Training
 
 __all__ = ["PosteriorFit", "fit_posterior", "posterior_profile"]
 
@@ -244,11 +244,7 @@ def fit_posterior(
         drawn, covariance = surrogate_samples(x, rng)
         part = fitted(len(parts) + number, drawn, every[0], 1)
         gaussian.append(PosteriorSurrogate.of(part, drawn, covariance))
-    notes = [
-        f"{part.training.step} steps to a held-out loss of {part.training.best:.4f}"
-        for part in parts
-        if part.training is not None
-    ]
+    notes = [note for part in parts if part.training is not None for note in _ended(part.training, asked)]
     shape = tuple(int(size) for size in sizes)
     return PosteriorFit(shape, tuple(parts), len(x), seed, tuple(notes), tuple(gaussian))
 
@@ -326,6 +322,18 @@ class PosteriorFit:
             least_variance=np.full(cuts, _ROUNDING**2),
             surrogate=surrogate,
         )
+
+
+def _ended(training: Training, asked: Sequence[KnownNoise]) -> list[str]:
+    """How a training ended, and what it left out."""
+    notes = [f"{training.step} steps to a held-out loss of {training.best:.4f}"]
+    if training.left_out:
+        which = ", ".join(
+            f"{asked[level].flip:g}" if asked[level].flip else f"{asked[level].sigma:.3g}"
+            for level in training.left_out
+        )
+        notes.append(f"the network is not trained at noise {which}, where its loss was not finite")
+    return notes
 
 
 def _order(noise: KnownNoise) -> float:

@@ -57,6 +57,10 @@ class Levels:
             tensor([1.0 / start.variance for start in starts]),
         )
 
+    def of_these(self, which: Sequence[int]) -> Self:
+        """Take some of the levels."""
+        return type(self)(**{name: value[list(which)] for name, value in vars(self).items()})
+
     def noisy(self, clean: Tensor, generator: torch.Generator) -> Tensor:
         """Return (levels, n, d) samples with fresh noise."""
         if bool((self.flip > 0.0).any()):

@@ -153,4 +153,6 @@ class Stack:
             mixture = np.zeros((len(clean), 0, len(values.known)))
             if self.near is not None and self.until:
                 mixture = self.near.posterior(seen, target, self.until)[0]
-            yield network[0], gaussian[0], mixture
+            # of a level that could not be trained the network may say nothing
+            known = np.isfinite(network[0]).all(axis=2, keepdims=True)
+            yield np.where(known, network[0], gaussian[0]), gaussian[0], mixture

@@ -27,7 +27,9 @@ _TIMED = range(10, 40)  # steps whose time says how many the minutes hold
 _LOOKS = 16  # at the held-out loss
 _LOOKED = 1500  # samples, at most: the differences from look to look are paired
 _PATIENCE = 8  # looks without a better one until training ends
-_FAILURES = 20  # steps in a row without a finite loss until it goes back to the best weights
+_FAILURES = (
+    20  # steps in a row without a finite loss until levels are left out, or it goes back to the best weights
+)
 _RETREATS = 3
 _SAVED = 60.0  # seconds between checkpoints
 
@@ -78,6 +80,8 @@ class Training:
         Lowest held-out loss.
     failures, retreats : int
         Steps in a row without a finite loss, and times that training went back to the best weights.
+    left_out : list of int
+        Levels whose loss was not finite while that of others was: answers stay there what they were.
     factor : float
         Of the learning rate: halved at every retreat.
     done : bool
@@ -89,6 +93,7 @@ class Training:
     best: float = math.inf
     failures: int = 0
     retreats: int = 0
+    left_out: list[int] = field(default_factory=list)
     factor: float = 1.0
     done: bool = False
 
@@ -122,7 +127,8 @@ class _Trainer:
 
     def step(self) -> None:
         """One step of AdamW; without a finite loss none."""
-        now, many = self.training, len(self.levels.sigma)
+        now, levels = self.training, self._trained()
+        many = len(levels.sigma)
         for group in self.optimiser.param_groups:
             group["lr"] = self.rate()
         per = max(self.settings.batch // many, 1)
@@ -130,12 +136,13 @@ class _Trainer:
         rows = self.clean[chosen]
         drawn = torch.randint(len(self.answers.values), (many,), generator=self.generator, device=rows.device)
         self.optimiser.zero_grad()
-        loss = self._loss(rows, drawn.tolist(), self.levels).mean()
+        each = self._loss(rows, drawn.tolist(), levels).mean(dim=(1, 2))
+        loss = each.mean()
         loss.backward()  # type: ignore[no-untyped-call]
         size = torch.nn.utils.clip_grad_norm_(self.every, _CLIP)
         now.step += 1
         if not bool(torch.isfinite(loss) & torch.isfinite(size)):
-            self._failed()
+            self._failed(torch.isfinite(each.detach()).tolist())
             return
         now.failures = 0
         self.optimiser.step()
@@ -152,8 +159,8 @@ class _Trainer:
         )
         found = []
         with torch.no_grad(), _weights(self.every, self.average):
-            for level in range(len(self.levels.sigma)):
-                one = Levels(**{name: value[level : level + 1] for name, value in vars(self.levels).items()})
+            for level in self._places():
+                one = self.levels.of_these([level])
                 targets = range(len(self.answers.values))
                 found += [float(self._loss(self.held[None], [target], one).mean()) for target in targets]
         self.generator = mine
@@ -165,8 +172,9 @@ class _Trainer:
         return held_out
 
     def patient(self) -> bool:
-        """Whether one of the last looks was the best."""
-        return min(look.held_out for look in self.training.looks[-_PATIENCE:]) <= self.training.best
+        """Whether one of the last looks was the best, or none has told anything yet."""
+        last = [look.held_out for look in self.training.looks[-_PATIENCE:] if math.isfinite(look.held_out)]
+        return not last or min(last) <= self.training.best
 
     def state(self) -> dict[str, Any]:
         """Everything, as tensors and plain values."""
@@ -206,10 +214,21 @@ class _Trainer:
             seen.append(self.answers.seen(rows[level, :, target], target, noise, self.generator))
         return self.answers.loss(noisy, targets, levels, seen)
 
-    def _failed(self) -> None:
+    def _places(self) -> list[int]:
+        """Levels that are trained."""
+        return [level for level in range(len(self.levels.sigma)) if level not in self.training.left_out]
+
+    def _trained(self) -> Levels:
+        return self.levels.of_these(self._places()) if self.training.left_out else self.levels
+
+    def _failed(self, finite: list[bool]) -> None:
         now = self.training
         now.failures += 1
         if now.failures < _FAILURES:
+            return
+        if any(finite) and not all(finite):
+            bad = [level for level, fine in zip(self._places(), finite, strict=True) if not fine]
+            now.failures, now.left_out = 0, [*now.left_out, *bad]
             return
         now.failures, now.retreats, now.factor = 0, now.retreats + 1, 0.5 * now.factor
         if now.retreats > _RETREATS:

@@ -25,6 +25,7 @@ from estimators.gaussian_start import gaussian_start
 from estimators.known_noise import KnownNoise, bits
 from estimators.noised_posterior import cross_entropy
 from estimators.posterior import fit_posterior, posterior_profile
+from estimators.posterior_answers import Levels
 from estimators.posterior_data import Values, hats
 from estimators.posterior_loss import corrected_loss, padded
 from estimators.posterior_part import splits
@@ -382,6 +383,36 @@ def test_training_that_diverges(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(posterior, "_RATE", 1e30)
     with pytest.raises(RuntimeError, match="training diverged"):
         fit_posterior(x, sizes, snrs=[1.0], steps=1000, hidden=4)
+
+
+def test_a_level_without_a_finite_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is left out and told, the others are trained, and the answers there are those of the rest of the stack."""
+    x, sizes, _ = columns(GaussianField(L=5), 1500)
+    noisy = Levels.noisy
+
+    def broken(self: Levels, clean: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        y = noisy(self, clean, generator)
+        return torch.where(self.sigma[:, None, None] > 5.0, torch.nan, y)
+
+    monkeypatch.setattr(Levels, "noisy", broken)
+    fit = fit_posterior(x, sizes, snrs=[4.0, 1.0, 1e-3], steps=60, hidden=4)
+    assert "not trained at noise 31.6, where its loss was not finite" in fit.notes[1]
+    assert fit.parts[0].training is not None
+    assert fit.parts[0].training.left_out == [2]
+    for snr in (4.0, 1e-3):
+        assert np.isfinite(fit.profile(x, snr=snr).value).all()
+
+
+@pytest.mark.parametrize("snr", [1e-300, 1e-30, 1e30, 1e300])
+def test_noise_far_below_and_above_the_data(snr: float) -> None:
+    a, e = np.random.default_rng(0).standard_normal((2, 1200))
+    x = np.stack([a, 0.8 * a + 0.6 * e, e], axis=1)
+    fit = fit_posterior(x, (1, 1, 1), snrs=[snr, 1.0], steps=10, hidden=2)
+    assert len(fit.notes) == 1
+    found = fit.profile(x, snr=snr)
+    assert np.isfinite(found.local).all()
+    if snr < 1.0:
+        assert abs(found.value[0]) < 1e-6
 
 
 def test_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
