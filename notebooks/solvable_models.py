@@ -87,9 +87,9 @@ for t, length in zip(cat.dataset.t.values, cat.markov_length, strict=True):
     print(f"t = {t:g}: {length.message}; held-out likelihood {dict(length.evidence)}")
 
 # %% [markdown]
-# On a line the buffer has 2r sites, and the decay is exponential with a power in front. What widths of a few pixels
-# show is then shorter than the length of r to infinity. This is a bias of the *definition*, not of the samples, and
-# no number of samples removes it:
+# On a line the buffer has 2r sites, and the decay is exponential with a power in front, r^(-1/2), so that widths of a
+# few pixels alone look shorter than the length of r to infinity. No curve tells such a power from none; but that the
+# data are ordered from end to end does, and then the power is left open between 0 and 1/2, and is part of the error:
 
 # %%
 code = RepetitionCode(L=41)

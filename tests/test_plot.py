@@ -134,7 +134,8 @@ def test_the_decay_holds_points_and_fits(tmp_path: Path) -> None:
     legend = ax.get_legend()
     assert legend is not None
     labels = [text.get_text() for text in legend.get_texts()]
-    assert len(labels) == 5  # of eight levels
+    assert len(labels) == 6  # of eight levels five, and the floor
+    assert labels[-1] == "needed to count"
     assert labels[0].startswith("t = 0.2, \u03be = 0.3")
     curve = [line for line in ax.lines if len(line.get_xdata()) == 100][2]  # type: ignore[arg-type]
     length = exact.markov_length[4]
