@@ -186,10 +186,19 @@ class PhaseScan:
         Only widths above `floor` count. The power in front is that of the dimensions of space and, on a line, of
         the order across the samples (`cmi.forms.power_in_front`).
         """
+        return self.lengths_given(self.order)
+
+    @property
+    def order(self) -> float:
+        """How order lasts across clean samples of a line, as `cmi.forms.order_across`; 0 where it is not known."""
+        return float(self.config.get("order", 0.0))
+
+    def lengths_given(self, order: float) -> tuple[MarkovLength, ...]:
+        """Return the Markov lengths for another order than that of these samples, as one that sizes share."""
         data, reach, radius = self.dataset, self.reach, int(self.config["radius"])
         floor, error = self.floor
         dims = dimensions(self.config)
-        power = power_in_front(dims, order=self.config.get("order", 0.0))
+        power = power_in_front(dims, order=order)
         return tuple(
             fit_markov_length(
                 data.r.values,

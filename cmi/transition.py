@@ -252,8 +252,11 @@ def scale_free(scans: Mapping[float, PhaseScan]) -> tuple[FloatArray, dict[float
         quantity: Quantity = "cmi"
     else:
         quantity = "length"
+        # small sizes are ordered from end to end where the largest is not: one power for all, or curves would cross
+        order = scans[sizes[-1]].order
         for seed, size in enumerate(sizes):
-            lengths = [scans[size].markov_length[i] for i in shared[size]]
+            every = scans[size].lengths_given(order)
+            lengths = [every[i] for i in shared[size]]
             rate = np.array([each.rate for each in lengths])
             error = np.array([each.rate_stderr for each in lengths])
             rate = np.where(np.isfinite(error), rate, np.nan)

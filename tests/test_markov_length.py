@@ -15,6 +15,7 @@ from cmi.exact import GaussianChain, GaussianField, RepetitionCode
 from cmi.exact.gaussian import GaussianModel
 from cmi.forms import decay
 from cmi.regions import Partition
+from cmi.transition import scale_free
 
 R = np.arange(1, 9)
 
@@ -267,6 +268,19 @@ def test_order_across_the_sample_leaves_the_power_open() -> None:
     assert scan.markov_length[0].interval == pytest.approx(again.interval)
     assert exact_scan(code, [0.3]).config["order"] == 1.0
     assert "order" not in phase_scan(np.random.default_rng(0).normal(size=(300, 5, 5)), levels=[0.5]).config
+
+
+def test_sizes_share_one_power_in_front() -> None:
+    """A short chain is ordered from end to end, a long one of the same is not: curves must not cross by that."""
+    levels = [0.5, 0.6, 0.7]
+    scans = {float(L): exact_scan(GaussianChain(L=L, a=0.97), levels) for L in (13, 21, 33)}
+    assert scans[13.0].order > 0.75 > scans[33.0].order
+    _, curves, quantity = scale_free(scans)
+    assert quantity == "length"
+    for size, scan in scans.items():
+        rates = [each.rate for each in scan.lengths_given(scans[33.0].order)]
+        np.testing.assert_allclose(curves[size][0], -size * np.array(rates))
+    assert abs(scans[13.0].markov_length[1].rate + curves[13.0][0, 1] / 13.0) > 1e-3
 
 
 def test_the_size_of_a_does_not_bend_the_curve() -> None:
