@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from cmi.fidelity import diffusion_bound, i_mmse_cmi, mmse_gap_bound, recovery_bound, sequence_bound
     from cmi.markov_length import MarkovLength, fit_markov_length
     from cmi.noise import Noise, noise_schedule
+    from cmi.position_map import PositionMap
+    from cmi.position_scan import PositionsFailed, PositionsInterrupted, map_positions
     from cmi.regions import Partition
     from cmi.result import PhaseScan
     from cmi.scan import ScanFailed, ScanInterrupted, phase_scan
@@ -29,6 +31,9 @@ __all__ = [
     "Noise",
     "Partition",
     "PhaseScan",
+    "PositionMap",
+    "PositionsFailed",
+    "PositionsInterrupted",
     "SampleSet",
     "ScanCheck",
     "ScanFailed",
@@ -42,6 +47,7 @@ __all__ = [
     "fit_markov_length",
     "i_mmse_cmi",
     "locate_transition",
+    "map_positions",
     "mmse_gap_bound",
     "noise_schedule",
     "open_dataset",
@@ -58,6 +64,9 @@ _HOME = {
     "Noise": "noise",
     "Partition": "regions",
     "PhaseScan": "result",
+    "PositionMap": "position_map",
+    "PositionsFailed": "position_scan",
+    "PositionsInterrupted": "position_scan",
     "SampleSet": "data",
     "ScanCheck": "self_check",
     "ScanFailed": "scan",
@@ -71,6 +80,7 @@ _HOME = {
     "fit_markov_length": "markov_length",
     "i_mmse_cmi": "fidelity",
     "locate_transition": "transition",
+    "map_positions": "position_scan",
     "mmse_gap_bound": "fidelity",
     "noise_schedule": "noise",
     "open_dataset": "data",

@@ -26,12 +26,14 @@ from estimators.gaussian import fit_gaussian, gaussian_profile
 from estimators.ksg import ksg_profile
 from estimators.mixture import fit_mixture, mixture_profile
 from estimators.posterior import fit_posterior, posterior_profile
+from estimators.posterior_places import fit_posterior_places
 from estimators.profile import Profile
 from estimators.threads import one_blas_thread, serial
 
 __all__ = [
     "METHODS",
     "FittedNoise",
+    "FittedPlaces",
     "Level",
     "Method",
     "Profile",
@@ -56,6 +58,14 @@ class FittedNoise(Protocol):
         """``profile(x, snr=4.0)``, or ``flip=0.1``: the CMI profile of the samples with noise of that level."""
 
 
+class FittedPlaces(Protocol):
+    """An estimator fitted to clean samples at many places of an image."""
+
+    @property
+    def profile(self) -> Callable[..., Profile]:
+        """``profile(x, place, snr=4.0)``, or ``flip=0.1``: the CMI profile at one place."""
+
+
 @dataclass(frozen=True)
 class Method:
     """An estimator by name.
@@ -75,6 +85,9 @@ class Method:
         Whether it can be used on samples with Gaussian noise, which are continuous.
     trains : bool
         Whether fitting takes long, and what is fitted answers for levels between those asked for as well.
+    fit_places : callable or None
+        ``fit_places(x, windows, sizes, snrs=..., **options)`` -> `FittedPlaces`, for methods that fit many places
+        of an image together; None: they are scanned one after the other.
     """
 
     name: str
@@ -83,6 +96,7 @@ class Method:
     fit: Callable[..., FittedNoise] | None = None
     takes_noise: bool = True
     trains: bool = False
+    fit_places: Callable[..., FittedPlaces] | None = None
 
     @property
     def options(self) -> dict[str, Any]:
@@ -125,6 +139,40 @@ class Method:
         taken = inspect.signature(self.fit).parameters
         given = {name: value for name, value in known.items() if name in taken}
         return self.fit(x, sizes, snrs=[noise["snr"] for noise in noises if "snr" in noise], **given, **options)
+
+    def fitted_places(
+        self,
+        x: NDArray[np.floating],
+        windows: NDArray[np.int64],
+        sizes: Sequence[int],
+        seed: int,
+        noises: Sequence[Level],
+        options: Mapping[str, Any],
+        progress: Callable[[Any], None] | None = None,
+    ) -> FittedPlaces:
+        """Fit all places of an image together, for levels of noise as ``{"snr": 4.0}``."""
+        assert self.fit_places is not None  # noqa: S101
+        snrs = [noise["snr"] for noise in noises if "snr" in noise]
+        flips = [noise["flip"] for noise in noises if "flip" in noise]
+        return self.fit_places(x, windows, sizes, snrs=snrs, flips=flips, seed=seed, progress=progress, **options)
+
+    @property
+    def place_options(self) -> dict[str, Any]:
+        """Options and their defaults where many places are asked for."""
+        if self.fit_places is None:
+            return self.options
+        parameters = inspect.signature(self.fit_places).parameters.values()
+        own = [p for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in (*_GIVEN, "snrs", "flips")]
+        return {p.name: p.default for p in own}
+
+    def check_places(self, options: Mapping[str, Any]) -> None:
+        """Raise a TypeError for an option that this method does not have where many places are asked for."""
+        for option in options:
+            if option not in self.place_options:
+                known = ", ".join(self.place_options)
+                raise TypeError(
+                    f"the method {self.name!r} has no option {option!r} for positions: it takes {known}"
+                )
 
     def check(self, options: Mapping[str, Any], *, noise: bool = False) -> None:
         """Raise a TypeError for an option that this method does not have; `noise` is one if samples are clean."""
@@ -173,6 +221,7 @@ METHODS: dict[str, Method] = {
             "any dependence, in whole images too, by a network read on samples held out from it; needs torch",
             fit_posterior,
             trains=True,
+            fit_places=fit_posterior_places,
         ),
     )
 }

@@ -34,10 +34,10 @@ from cmi.result import PhaseScan, block_means
 from cmi.samples import Samples, as_array, column_warnings
 from cmi.transition import refine_levels
 
-__all__ = ["Progress", "ScanFailed", "ScanInterrupted", "data_of", "phase_scan"]
+__all__ = ["MERELY", "Progress", "ScanFailed", "ScanInterrupted", "data_of", "levels_of", "phase_scan", "plain"]
 
 Progress = Callable[[int, int], None]
-_MERELY = ("threads", "device", "network")
+MERELY = ("threads", "device", "network")  # options that say where and how, not what
 
 
 class ScanFailed(RuntimeError):
@@ -146,7 +146,7 @@ def phase_scan(
     if executor is not None and not hasattr(executor, "submit"):
         raise TypeError(f"executor must be a concurrent.futures.Executor, got {type(executor).__name__}")
     schedule = noise_schedule(noise)
-    times = _levels(levels, schedule)
+    times = levels_of(levels, schedule)
     chosen = find_method(method, options)
     if not chosen.takes_noise and schedule.gaussian and schedule.sigma(times).any():
         raise ValueError(
@@ -162,7 +162,7 @@ def phase_scan(
         "noise": schedule.to_dict(),
         "method": method,
         # where and by how many threads it is computed must not keep a scan from being resumed
-        "options": {k: _plain(v) for k, v in {**chosen.options, **options}.items() if k not in _MERELY},
+        "options": {k: plain(v) for k, v in {**chosen.options, **options}.items() if k not in MERELY},
         "center": _center(samples.shape, center, channel_axis),
         "radius": int(radius),
         "reach": None if reach is None else int(reach),
@@ -210,7 +210,7 @@ def phase_scan(
             raise
         if not added:
             return scan
-        times, refine, earlier = _levels([*times, *added], schedule), refine - len(added), [scan, *earlier]
+        times, refine, earlier = levels_of([*times, *added], schedule), refine - len(added), [scan, *earlier]
 
 
 @dataclass(frozen=True, eq=False)
@@ -334,7 +334,14 @@ def _unpack(x0: Any) -> tuple[Samples, tuple[str, ...], dict[str, Any]]:
     return samples, (scaling,) if not is_frame and scaling else (), {"name": "array", "format": "memory"}
 
 
-def _levels(levels: Iterable[float], schedule: Noise) -> NDArray[np.float64]:
+def levels_of(levels: Iterable[float], schedule: Noise) -> NDArray[np.float64]:
+    """Return the times of a scan, rising, rounded to twelve digits; raise a ValueError for bad ones.
+
+    Examples
+    --------
+    >>> levels_of([0.1 * 3, 0.1], noise_schedule("ve")).tolist()
+    [0.1, 0.3]
+    """
     times = np.atleast_1d(np.asarray([levels] if np.ndim(levels) == 0 else list(levels), dtype=np.float64))  # type: ignore[arg-type]
     if times.ndim != 1:
         raise ValueError(f"levels must be one list of times t, got an array of shape {times.shape}")
@@ -363,15 +370,21 @@ def _center(shape: tuple[int, ...], center: Sequence[int] | int | None, channel_
     return [s // 2 for s in space]
 
 
-def _plain(value: Any) -> Any:
-    """An option as JSON can hold it; functions by name."""
+def plain(value: Any) -> Any:
+    """Return an option as JSON can hold it; functions by name.
+
+    Examples
+    --------
+    >>> plain(np.float64(0.5)), plain((1, 2))
+    (0.5, [1, 2])
+    """
     if callable(value):
         kind = value if hasattr(value, "__qualname__") else type(value)
         return f"{kind.__module__}.{kind.__qualname__}"
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, np.ndarray | Sequence) and not isinstance(value, str):
-        return [_plain(one) for one in value]
+        return [plain(one) for one in value]
     return value
 
 

@@ -19,30 +19,28 @@ Several columns of A go one after the other, each given the noisy ones before it
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from estimators.arguments import number_above, whole_at_least
+from estimators.arguments import whole_at_least
 from estimators.known_noise import KnownNoise, bits
+from estimators.posterior_options import LEAST_SAMPLES, Asked, need_torch, training_notes
 from estimators.posterior_part import Part, splits
 from estimators.posterior_stack import held_out_entropies
 from estimators.posterior_surrogate import PosteriorSurrogate, surrogate_samples
 from estimators.profile import IntArray, Profile, SurrogateBias, check_layout
 
 if TYPE_CHECKING:
-    from estimators.posterior_training import Look, Training
+    from estimators.posterior_training import Look
 
 __all__ = ["PosteriorFit", "fit_posterior", "posterior_profile"]
 
-_LEAST = 200  # samples
-_RATE, _BATCH = 2e-3, 512
 _SURROGATES = 6  # first word of the spawn key
 _ROUNDING = 1e-5  # nats, of differences of cross-entropies
 
@@ -181,55 +179,43 @@ def fit_posterior(
     [True, True]
     """
     check_layout(x, sizes)
-    if len(x) < _LEAST:
-        raise ValueError(f"a posterior network needs at least {_LEAST} samples, got {len(x)}")
-    levels = [KnownNoise.of(snr, None) for snr in snrs] + [KnownNoise.of(None, flip) for flip in flips]
-    binary = any(noise.flip > 0.0 for noise in levels)
-    if binary and any(noise.sigma > 0.0 for noise in levels):
-        raise ValueError("one network is for Gaussian noise or for flips: give either snrs or flips")
-    if binary and surrogates:
-        raise ValueError("surrogates are Gaussian, which flips are not for: leave them out")
-    minutes = number_above(train_minutes, "train_minutes", 0.0)
+    if len(x) < LEAST_SAMPLES:
+        raise ValueError(f"a posterior network needs at least {LEAST_SAMPLES} samples, got {len(x)}")
     count = (1 if folds is None else whole_at_least(folds, "folds", 2)) + whole_at_least(
         surrogates, "surrogates", 0
     )
-    options = {
-        "minutes": None if steps is not None else minutes,
-        "steps": None if steps is None else whole_at_least(steps, "steps", 1),
-        "hidden": whole_at_least(hidden, "hidden", 2),
-        "layers": whole_at_least(layers, "layers", 1),
-        "folds": folds or 1,
-        "surrogates": surrogates,
-        "seed": whole_at_least(seed, "seed", 0),
-        "rate": _RATE,
-        "batch": _BATCH,
-    }
-    try:
-        from estimators.posterior_network import NetworkFile, find_device, trained_answers
-        from estimators.posterior_training import Settings
-    except ImportError as error:
-        raise ImportError('the method "posterior" needs torch: pip install "phase-scan[torch]"') from error
+    asked = Asked.of(
+        snrs,
+        flips,
+        train_minutes=train_minutes,
+        steps=steps,
+        hidden=hidden,
+        layers=layers,
+        seed=seed,
+        folds=folds or 1,
+        surrogates=surrogates,
+    )
+    if asked.binary and surrogates:
+        raise ValueError("surrogates are Gaussian, which flips are not for: leave them out")
+    need_torch()
+    from estimators.posterior_network import NetworkFile, find_device, make_answers, trained_answers
+
     where = find_device(device)
-    asked = sorted((noise for noise in levels if not noise.nothing_left), key=_order)
-    file = NetworkFile(network, _fingerprint(x, sizes, options), [_order(noise) for noise in asked], count)
+    file = NetworkFile(network, asked.fingerprint(x, sizes), asked.places, count)
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_SURROGATES,)))
 
     def fitted(number: int, samples: NDArray[np.floating], rows: Sequence[IntArray], share: int) -> Part:
         train, validation, test = rows
-        part = Part.of(samples, sizes, train, validation, test, binary)
-        if not asked or part.constant:
+        part = Part.of(samples, sizes, train, validation, test, asked.binary)
+        if not asked.noises or part.constant:
             return part
-        settings = Settings(minutes=minutes / share, steps=steps, rate=_RATE, batch=_BATCH, seed=seed + number)
+        make = partial(make_answers, sizes, part.values, part.covariance, hidden=asked.hidden, layers=asked.layers)
         part.answers, part.training = trained_answers(
-            sizes,
-            part.values,
-            part.covariance,
-            [part.start(noise, sizes) for noise in asked],
+            make,
+            [part.start(noise, sizes) for noise in asked.noises],
             part.units(samples[train]),
             part.units(samples[validation]),
-            settings,
-            hidden=hidden,
-            layers=layers,
+            asked.settings(number, share),
             device=where,
             file=file,
             number=number,
@@ -244,7 +230,7 @@ def fit_posterior(
         drawn, covariance = surrogate_samples(x, rng)
         part = fitted(len(parts) + number, drawn, every[0], 1)
         gaussian.append(PosteriorSurrogate.of(part, drawn, covariance))
-    notes = [note for part in parts if part.training is not None for note in _ended(part.training, asked)]
+    notes = [note for part in parts if part.training is not None for note in training_notes(part.training, asked)]
     shape = tuple(int(size) for size in sizes)
     return PosteriorFit(shape, tuple(parts), len(x), seed, tuple(notes), tuple(gaussian))
 
@@ -322,28 +308,3 @@ class PosteriorFit:
             least_variance=np.full(cuts, _ROUNDING**2),
             surrogate=surrogate,
         )
-
-
-def _ended(training: Training, asked: Sequence[KnownNoise]) -> list[str]:
-    """How a training ended, and what it left out."""
-    notes = [f"{training.step} steps to a held-out loss of {training.best:.4f}"]
-    if training.left_out:
-        which = ", ".join(
-            f"{asked[level].flip:g}" if asked[level].flip else f"{asked[level].sigma:.3g}"
-            for level in training.left_out
-        )
-        notes.append(f"the network is not trained at noise {which}, where its loss was not finite")
-    return notes
-
-
-def _order(noise: KnownNoise) -> float:
-    """Rises with the noise."""
-    return noise.flip if noise.flip else noise.sigma
-
-
-def _fingerprint(x: NDArray[np.floating], sizes: Sequence[int], options: Mapping[str, object]) -> str:
-    """Of what a network depends on beside the levels."""
-    plain = {**options, "sizes": [int(size) for size in sizes]}
-    digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
-    digest.update(np.ascontiguousarray(x).data.cast("B"))
-    return digest.hexdigest()

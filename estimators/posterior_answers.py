@@ -27,7 +27,7 @@ class Levels:
     ----------
     sigma, flip, place, scale : (levels,) tensors
         The scale brings noisy columns to a variance near 1.
-    mean : (levels, d) tensor
+    mean : (levels, targets, d) tensor
     weights, precision : (levels, targets, groups, d) and (levels, targets, groups) tensors
     """
 
@@ -58,7 +58,7 @@ class Levels:
         )
 
     def of_these(self, which: Sequence[int]) -> Self:
-        """Take some of the levels."""
+        """Take some of the levels, one several times if it is named so."""
         return type(self)(**{name: value[list(which)] for name, value in vars(self).items()})
 
     def noisy(self, clean: Tensor, generator: torch.Generator) -> Tensor:
@@ -83,12 +83,30 @@ class Answers(torch.nn.Module):
     def __init__(self, network: ShellNetwork, values: Sequence[Values]) -> None:
         super().__init__()
         self.network, self.values = network, tuple(values)
-        self._plain = [each.arrays for each in values]
+        knots = network.offset.shape[1]  # columns of A with fewer values have fewer: the rest are 0
+        self._plain = [each.arrays(knots) for each in values]
 
     @property
     def device(self) -> torch.device:
         """Where the network is."""
         return self.network.offset.device
+
+    @property
+    def draws(self) -> int:
+        """Columns of A that a step of training asks for at every level."""
+        return 1
+
+    def samples(self, clean: Tensor, targets: Sequence[int]) -> Tensor:  # noqa: ARG002
+        """Clean samples (levels, n, d), in the order A, S_1, ..., S_m, of what is trained on."""
+        return clean
+
+    def own(self, target: int) -> int:
+        """Return which column of a sample that column of A is."""
+        return target
+
+    def looked_at(self) -> list[tuple[int, slice]]:
+        """Return the columns of A, and the held-out samples at which each is looked."""
+        return [(target, slice(None)) for target in range(len(self.values))]
 
     def terms(self, noisy: Tensor, targets: Sequence[int], levels: Levels) -> tuple[Tensor, Tensor, Tensor]:
         """Correction (levels, n, groups, knots), and the start's quadratic and linear part (levels, n, groups).
@@ -103,18 +121,11 @@ class Answers(torch.nn.Module):
             Which column of A, at every level.
         levels : Levels
         """
-        centred = noisy - levels.mean[:, None]
         each = torch.arange(len(targets), device=noisy.device), torch.as_tensor(targets, device=noisy.device)
+        centred = noisy - levels.mean[each][:, None]
         mean, variance = self._moments(targets)
         guess = centred @ levels.weights[each].transpose(1, 2) + mean[:, None, None]
-        scaled = centred * levels.scale[:, None, None]
-        count = len(self.values)
-        parts = [scaled[..., count:]]
-        if count > 1:
-            which = functional.one_hot(each[1], count).to(scaled.dtype)[:, None].expand(-1, noisy.shape[1], -1)
-            known = scaled[..., :count] * (torch.arange(count, device=noisy.device) < each[1][:, None, None])
-            parts = [known, which, *parts]
-        correction, gate = self.network(torch.cat(parts, dim=-1), levels.place)
+        correction, gate = self.network(self._inputs(centred * levels.scale[:, None, None], each[1]), levels.place)
         h = gate * levels.precision[each]
         before = gate / variance[:, None]
         quadratic = (-0.5 * (h - before))[:, None].expand_as(guess)
@@ -150,9 +161,18 @@ class Answers(torch.nn.Module):
             network, gaussian = (torch.softmax(each.double(), dim=-1)[..., :known].cpu().numpy() for each in both)
             return network, gaussian
 
+    def _inputs(self, scaled: Tensor, targets: Tensor) -> Tensor:
+        """What the network is given: of several columns of A which is asked for, and those before it."""
+        count = len(self.values)
+        if count == 1:
+            return scaled[..., 1:]
+        which = functional.one_hot(targets, count).to(scaled.dtype)[:, None].expand(-1, scaled.shape[1], -1)
+        known = scaled[..., :count] * (torch.arange(count, device=scaled.device) < targets[:, None, None])
+        return torch.cat([known, which, scaled[..., count:]], dim=-1)
+
     def _gaussian(self, noisy: Tensor, target: int, levels: Levels) -> Tensor:
         """Logits of the start as it is."""
-        centred = noisy - levels.mean[:, None]
+        centred = noisy - levels.mean[:, target][:, None]
         values = self.values[target]
         guess = centred @ levels.weights[:, target].transpose(1, 2) + values.mean
         points, log_share, _ = (torch.as_tensor(each, device=self.device) for each in self._plain[target])

@@ -111,10 +111,10 @@ class Values:
         middles = (self.known[1:] + self.known[:-1]) / 2.0
         return np.searchsorted(middles, clean)
 
-    @property
-    def arrays(self) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-        """Values, logarithms of their shares, and hats, as `corrected_loss` takes them."""
-        return padded(self.known), padded(np.log(self.share), -np.inf), padded(self.hats)
+    def arrays(self, knots: int) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+        """Values, logarithms of their shares, and so many hats, as `corrected_loss` takes them."""
+        hats = np.pad(self.hats, ((0, knots - len(self.hats)), (0, 0)))
+        return padded(self.known), padded(np.log(self.share), -np.inf), padded(hats)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -125,7 +125,7 @@ class Start:
     ----------
     noise : KnownNoise
         In these units.
-    mean : (d,) array
+    mean : (targets, d) array
         Of the noisy columns: 0 but for flips.
     place : float
         The level as the network is told it, in [0, 1]: sigma / (sigma + 1), or twice the flip.
@@ -176,4 +176,5 @@ def gaussian_posteriors(
         start = gaussian_start(covariance, target, inputs, [target + end for end in ends], extra, n, least)
         weights[target][:, inputs], variance[target] = start.weights / keep, start.variance
     place = 2.0 * noise.flip if noise.flip else noise.sigma / (noise.sigma + 1.0)
-    return Start(noise, noise.flip + keep * mean if noise.flip else mean, place, weights, variance)
+    noisy_mean = noise.flip + keep * mean if noise.flip else mean
+    return Start(noise, np.tile(noisy_mean, (a, 1)), place, weights, variance)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import NoneType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -20,8 +20,9 @@ from estimators.profile import FloatArray
 from estimators.shell_network import ShellNetwork
 from estimators.threads import available_threads
 
-__all__ = ["NetworkFile", "few_threads", "find_device", "make_answers", "trained_answers"]
+__all__ = ["NetworkFile", "few_threads", "find_device", "leading_components", "make_answers", "trained_answers"]
 
+_Kind = TypeVar("_Kind", bound=Answers)
 _FORMAT = 1
 _OTHER = "name another file, or remove it"
 _NEAR = 1e-9
@@ -171,32 +172,29 @@ def make_answers(
             layers=layers,
             matmul=matmul,
         )
-        network.begin_at(_components(covariance[a:, a:], sizes[1:], hidden // 2), 2 * a if a > 1 else 0)
+        network.begin_at(leading_components(covariance[a:, a:], sizes[1:], hidden // 2), 2 * a if a > 1 else 0)
     return Answers(network, values).to(device)
 
 
 def trained_answers(
-    sizes: Sequence[int],
-    values: Sequence[Values],
-    covariance: FloatArray,
+    make: Callable[..., _Kind],
     starts: Sequence[Start],
     clean: FloatArray,
     validation: FloatArray,
     settings: Settings,
     *,
-    hidden: int,
-    layers: int,
     device: torch.device,
     file: NetworkFile,
     number: int,
     progress: Callable[[Look], None] | None,
-) -> tuple[Answers, Training]:
-    """Make a network and train it, or take it from the file as far as it is there."""
+) -> tuple[_Kind, Training]:
+    """Make a network and train it, or take it from the file as far as it is there.
+
+    It is made by ``make(seed=..., device=..., matmul=...)``.
+    """
     saved = file.part(number)
     matmul = getattr(torch, saved["matmul"]) if saved is not None else fast_matmul(device)
-    answers = make_answers(
-        sizes, values, covariance, hidden=hidden, layers=layers, seed=settings.seed, device=device, matmul=matmul
-    )
+    answers = make(seed=settings.seed, device=device, matmul=matmul)
 
     def save(state: dict[str, Any]) -> None:
         file.keep(number, {**state, "matmul": str(matmul).removeprefix("torch.")})
@@ -224,7 +222,7 @@ def fast_matmul(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if took[torch.float32] > _FASTER * took[torch.bfloat16] else torch.float32
 
 
-def _components(covariance: FloatArray, shells: Sequence[int], count: int) -> list[torch.Tensor]:
+def leading_components(covariance: FloatArray, shells: Sequence[int], count: int) -> list[torch.Tensor]:
     """Leading principal components of B_1, B_2, ..., at most so many."""
     components = []
     for end in np.cumsum(shells):

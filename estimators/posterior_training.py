@@ -23,7 +23,6 @@ _WARM = 200  # steps until the learning rate is reached
 _AVERAGE = 0.999  # of the weights, over steps
 _DECAY = 0.05
 _CLIP = 1.0
-_TIMED = range(10, 40)  # steps whose time says how many the minutes hold
 _LOOKS = 16  # at the held-out loss
 _LOOKED = 1500  # samples, at most: the differences from look to look are paired
 _PATIENCE = 8  # looks without a better one until training ends
@@ -41,11 +40,11 @@ class Settings:
     Parameters
     ----------
     minutes : float
-        About how long; the number of steps is set by the first of them.
+        How long, with the looks at the held-out loss.
     steps : int or None
         In place of the minutes: then the result does not depend on the machine's speed.
     rate : float
-        Learning rate of AdamW after the first steps; it falls as a cosine.
+        Learning rate of AdamW after the first steps; it falls as a cosine, of the minutes or the steps.
     batch : int
         Samples per step, shared among the levels.
     seed : int
@@ -74,7 +73,9 @@ class Training:
     Parameters
     ----------
     step, total : int
-        Done, and in all; 0 until it is known.
+        Done, and in all; of minutes as many as they seem to hold so far.
+    seconds : float
+        That it has taken.
     looks : list of Look
     best : float
         Lowest held-out loss.
@@ -89,6 +90,7 @@ class Training:
 
     step: int = 0
     total: int = 0
+    seconds: float = 0.0
     looks: list[Look] = field(default_factory=list)
     best: float = math.inf
     failures: int = 0
@@ -118,12 +120,19 @@ class _Trainer:
         self.average = [p.detach().clone() for p in self.every]
         self.kept = [p.detach().clone() for p in self.every]
         self.training = Training(total=settings.steps or 0)
+        self._step_levels: tuple[list[int], Levels] | None = None
+
+    def part(self) -> float:
+        """How much of the training is done; 1: all."""
+        now = self.training
+        if self.settings.steps is not None:
+            return min(now.step / self.settings.steps, 1.0)
+        return min(now.seconds / (60.0 * self.settings.minutes), 1.0)
 
     def rate(self) -> float:
         now = self.training
-        part = now.step / now.total if now.total else 0.0
         warm = min(1.0, (now.step + 1) / _WARM)
-        return self.settings.rate * now.factor * warm * (0.5 * (1.0 + math.cos(math.pi * part)) + 0.01)
+        return self.settings.rate * now.factor * warm * (0.5 * (1.0 + math.cos(math.pi * self.part())) + 0.01)
 
     def step(self) -> None:
         """One step of AdamW; without a finite loss none."""
@@ -133,10 +142,11 @@ class _Trainer:
             group["lr"] = self.rate()
         per = max(self.settings.batch // many, 1)
         chosen = torch.randint(len(self.clean), (many, per), generator=self.generator, device=self.clean.device)
-        rows = self.clean[chosen]
-        drawn = torch.randint(len(self.answers.values), (many,), generator=self.generator, device=rows.device)
+        drawn = torch.randint(
+            len(self.answers.values), (many,), generator=self.generator, device=chosen.device
+        ).tolist()
         self.optimiser.zero_grad()
-        each = self._loss(rows, drawn.tolist(), levels).mean(dim=(1, 2))
+        each = self._loss(self.answers.samples(self.clean[chosen], drawn), drawn, levels).mean(dim=(1, 2))
         loss = each.mean()
         loss.backward()  # type: ignore[no-untyped-call]
         size = torch.nn.utils.clip_grad_norm_(self.every, _CLIP)
@@ -161,8 +171,9 @@ class _Trainer:
         with torch.no_grad(), _weights(self.every, self.average):
             for level in self._places():
                 one = self.levels.of_these([level])
-                targets = range(len(self.answers.values))
-                found += [float(self._loss(self.held[None], [target], one).mean()) for target in targets]
+                for target, rows in self.answers.looked_at():
+                    held = self.answers.samples(self.held[None, rows], [target])
+                    found.append(float(self._loss(held, [target], one).mean()))
         self.generator = mine
         held_out = math.fsum(found) / len(found)
         now.looks.append(Look(now.step, now.total, held_out))
@@ -211,23 +222,33 @@ class _Trainer:
         seen = []
         for level, (target, sigma) in enumerate(zip(targets, levels.sigma.tolist(), strict=True)):
             noise = min(sigma, _TARGET * self.answers.values[target].range)
-            seen.append(self.answers.seen(rows[level, :, target], target, noise, self.generator))
+            own = rows[level, :, self.answers.own(target)]
+            seen.append(self.answers.seen(own, target, noise, self.generator))
         return self.answers.loss(noisy, targets, levels, seen)
 
     def _places(self) -> list[int]:
         """Levels that are trained."""
         return [level for level in range(len(self.levels.sigma)) if level not in self.training.left_out]
 
+    def _slots(self) -> list[int]:
+        """The levels of a step, each as often as columns of A are drawn for it."""
+        return [level for level in self._places() for _ in range(self.answers.draws)]
+
     def _trained(self) -> Levels:
-        return self.levels.of_these(self._places()) if self.training.left_out else self.levels
+        slots = self._slots()
+        if slots == list(range(len(self.levels.sigma))):
+            return self.levels
+        if self._step_levels is None or self._step_levels[0] != slots:
+            self._step_levels = slots, self.levels.of_these(slots)
+        return self._step_levels[1]
 
     def _failed(self, finite: list[bool]) -> None:
         now = self.training
         now.failures += 1
         if now.failures < _FAILURES:
             return
-        if any(finite) and not all(finite):
-            bad = [level for level, fine in zip(self._places(), finite, strict=True) if not fine]
+        bad = sorted({level for level, fine in zip(self._slots(), finite, strict=True) if not fine})
+        if bad and bad != self._places():
             now.failures, now.left_out = 0, [*now.left_out, *bad]
             return
         now.failures, now.retreats, now.factor = 0, now.retreats + 1, 0.5 * now.factor
@@ -277,23 +298,19 @@ def train(
     if saved is not None:
         run.load(saved)
     keep = save if save is not None else _nothing
-    begun, timed = time.monotonic(), time.monotonic()
-    last = begun
+    begun = time.monotonic() - run.training.seconds
+    last = time.monotonic()
     try:
         while not run.training.done:
             now = run.training
-            if now.step == _TIMED.start:
-                timed = time.monotonic()
-            if now.step == _TIMED.stop and not now.total:
-                each = (time.monotonic() - timed) / len(_TIMED)
-                now.total = max(round((60.0 * settings.minutes - (time.monotonic() - begun)) / each), 1) + now.step
-            every = max(now.total // _LOOKS, 1)
-            ended = bool(now.total) and now.step >= now.total
-            if ended or (now.total and now.step % every == 0 and now.step > 0):
+            now.seconds = time.monotonic() - begun
+            part = run.part()
+            if now.step and part * _LOOKS >= len(now.looks) + 1:
+                now.total = settings.steps or round(now.step / part)
                 run.look()
                 if progress is not None:
                     progress(now.looks[-1])
-                now.done = ended or not run.patient()
+                now.done = part >= 1.0 or not run.patient()
                 if now.done:
                     break
             run.step()

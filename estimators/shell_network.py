@@ -66,7 +66,8 @@ class ShellNetwork(nn.Module):
         super().__init__()
         blocks = inner_blocks(len(sizes)) if blocks is None else [*blocks]
         ends, units = [*accumulate(sizes)], [hidden * count for count in accumulate(blocks)]
-        self.groups, self.hidden, self.matmul, self.units = len(sizes), hidden, matmul, units
+        self.sizes, self.groups, self.hidden, self.matmul = tuple(sizes), len(sizes), hidden, matmul
+        self.units = units
         self.blocks = sum(blocks)
         self.register_buffer("group", torch.repeat_interleave(torch.tensor(blocks)), persistent=False)
         self.entry = _Triangular(ends, units)
