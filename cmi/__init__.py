@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from cmi.regions import Partition
     from cmi.result import PhaseScan
     from cmi.scan import ScanFailed, ScanInterrupted, phase_scan
-    from cmi.self_check import ScanCheck, check_scan
+    from cmi.scan_check import ScanCheck
+    from cmi.self_check import check_scan
     from cmi.sizes import scan_sizes
     from cmi.transition import Transition, locate_transition
     from cmi.truth import exact_scan
@@ -68,7 +69,7 @@ _HOME = {
     "PositionsFailed": "position_scan",
     "PositionsInterrupted": "position_scan",
     "SampleSet": "data",
-    "ScanCheck": "self_check",
+    "ScanCheck": "scan_check",
     "ScanFailed": "scan",
     "ScanInterrupted": "scan",
     "Transition": "transition",

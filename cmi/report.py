@@ -15,7 +15,7 @@ from rich.text import Text
 from cmi.methods import named
 from cmi.noise import SCHEDULES
 from cmi.samples import Samples
-from cmi.self_check import CHECKS, CheckRow, ScanCheck
+from cmi.scan_check import CHECKS, CheckRow, ScanCheck
 from cmi.transition import locate_transition, scale_free
 
 FloatArray = NDArray[np.float64]

@@ -41,6 +41,8 @@ FLOW = [
     "truth",
     "scan",
     "sizes",
+    "scan_check",
+    "known_cells",
     "self_check",
     "plot",
     "report",

@@ -20,8 +20,10 @@ torch = pytest.importorskip("torch", reason="the baseline of MINE needs torch")
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import mine  # noqa: E402
+import mine_network  # noqa: E402
+import mine_protocol  # noqa: E402
 
-SMALL = mine.MineSettings(steps=40, batch=20, channels=4, hidden=16, rate=1e-3)
+SMALL = mine_network.MineSettings(steps=40, batch=20, channels=4, hidden=16, rate=1e-3)
 
 
 def pictures(n: int, seed: int = 0, side: int = 9) -> np.ndarray:
@@ -30,9 +32,9 @@ def pictures(n: int, seed: int = 0, side: int = 9) -> np.ndarray:
     return np.asarray(x + np.roll(x, 1, 1) + np.roll(x, 1, 2), dtype=np.float32)
 
 
-def small_network(side: int = 9, at: int = 4) -> mine.StatisticsNetwork:
+def small_network(side: int = 9, at: int = 4) -> mine_network.StatisticsNetwork:
     torch.manual_seed(0)
-    return mine.StatisticsNetwork((side, side), (at, at), SMALL)
+    return mine_network.StatisticsNetwork((side, side), (at, at), SMALL)
 
 
 def published_layers() -> list[tuple[str, tuple[int, ...]]]:
@@ -41,7 +43,7 @@ def published_layers() -> list[tuple[str, tuple[int, ...]]]:
 
 @pytest.mark.parametrize(("side", "features"), [(27, 12 * 12 * 32), (28, 13 * 13 * 32)])
 def test_layers_and_numbers_of_parameters(side: int, features: int) -> None:
-    network = mine.StatisticsNetwork((side, side), (side // 2, side // 2), mine.MineSettings())
+    network = mine_network.StatisticsNetwork((side, side), (side // 2, side // 2), mine_network.MineSettings())
     shapes = {name: tuple(value.shape) for name, value in network.named_parameters()}
     assert shapes == dict([*published_layers(), ("first.weight", (256, features)), ("last.bias", (1,))])
     assert sum(math.prod(shape) for shape in shapes.values()) == 320 + 256 * features + 256 + 257
@@ -50,7 +52,7 @@ def test_layers_and_numbers_of_parameters(side: int, features: int) -> None:
 
 
 def test_defaults_are_the_published_ones() -> None:
-    s = mine.MineSettings()
+    s = mine_network.MineSettings()
     assert (s.steps, s.batch, s.rate, s.decay) == (300_000, 100, 1e-4, 1e-4)
     assert (s.channels, s.hidden, s.drop_features, s.drop_hidden) == (32, 256, 0.10, 0.30)
     assert (s.average, s.window) == (0.001, 0.1)
@@ -60,7 +62,7 @@ def test_defaults_are_the_published_ones() -> None:
 def test_network_is_that_of_plain_layers(side: int, at: int) -> None:
     """Values and gradients of the products of matrices, and of the short way to other centres."""
     torch.manual_seed(1)
-    network = mine.StatisticsNetwork((side, side), (at, at), SMALL)
+    network = mine_network.StatisticsNetwork((side, side), (at, at), SMALL)
     images, centres = torch.randn(12, side, side), torch.randn(12)
     moved = images.clone()
     moved[:, at, at] = centres
@@ -83,11 +85,11 @@ def test_network_is_that_of_plain_layers(side: int, at: int) -> None:
 
 
 def test_dropout_drops_its_share_and_keeps_the_mean() -> None:
-    mask = mine.dropout_mask((1000, 301), 0.3, np.random.default_rng(0)).numpy()
+    mask = mine_network.dropout_mask((1000, 301), 0.3, np.random.default_rng(0)).numpy()
     assert set(np.unique(mask)) == {0.0, np.float32(65536 / (65536 - round(0.3 * 65536)))}
     assert abs((mask == 0).mean() - 0.3) < 5 * math.sqrt(0.21 / mask.size)
     assert abs(np.corrcoef(mask[:, :-1].ravel(), mask[:, 1:].ravel())[0, 1]) < 0.01
-    assert (mine.dropout_mask((7,), 0.0, np.random.default_rng(0)) == 1).all()
+    assert (mine_network.dropout_mask((7,), 0.0, np.random.default_rng(0)) == 1).all()
 
 
 def test_bound_of_the_true_ratio_of_a_gaussian_pair() -> None:
@@ -102,17 +104,17 @@ def test_bound_of_the_true_ratio_of_a_gaussian_pair() -> None:
 
     joint, marginal = ratio(a, rho * a + math.sqrt(1 - rho**2) * z), ratio(a, b_other)
     truth = -0.5 * math.log(1 - rho**2)
-    assert mine.donsker_varadhan(joint, marginal) == pytest.approx(truth, abs=0.006)
-    assert mine.donsker_varadhan(joint + 800, marginal + 800) == pytest.approx(truth, abs=0.006)
-    assert mine.donsker_varadhan(0.5 * joint, 0.5 * marginal) < truth - 0.02
+    assert mine_protocol.donsker_varadhan(joint, marginal) == pytest.approx(truth, abs=0.006)
+    assert mine_protocol.donsker_varadhan(joint + 800, marginal + 800) == pytest.approx(truth, abs=0.006)
+    assert mine_protocol.donsker_varadhan(0.5 * joint, 0.5 * marginal) < truth - 0.02
 
 
 def test_small_batches_raise_the_bound() -> None:
     """-E ln of a mean of n terms is above -ln of their mean by about var / (2 n), in units of that mean."""
     rng = np.random.default_rng(0)
     marginal = 0.8 * rng.standard_normal((20_000, 100))
-    batches = np.mean([mine.donsker_varadhan(np.zeros(1), row) for row in marginal])
-    excess = batches - mine.donsker_varadhan(np.zeros(1), marginal)
+    batches = np.mean([mine_protocol.donsker_varadhan(np.zeros(1), row) for row in marginal])
+    excess = batches - mine_protocol.donsker_varadhan(np.zeros(1), marginal)
     assert excess == pytest.approx((math.exp(0.64) - 1) / 200, rel=0.15)
 
 
@@ -124,7 +126,7 @@ def test_gradient_is_that_of_the_moving_average() -> None:
         x = torch.from_numpy(pictures(10, seed))
         values = network.statistic(network.pair(x, x[:, 4, 4].flip(0)))
         network.zero_grad()
-        loss, average, bound = mine.mine_loss(values[:10], values[10:], average, 0.25)
+        loss, average, bound = mine_protocol.mine_loss(values[:10], values[10:], average, 0.25)
         torch.autograd.backward(loss, retain_graph=True)
         found: list[Any] = [p.grad for p in network.parameters()]
         number = values.detach().numpy().astype(float)
@@ -152,7 +154,9 @@ def test_reading_is_that_of_whole_images() -> None:
         for p in network.parameters():
             p.mul_(2.0)
     images = torch.from_numpy(pictures(300))
-    value, error, by_batch = mine.read(network, images, np.random.default_rng(3), permutations=4, batches=2)
+    value, error, by_batch = mine_protocol.read(
+        network, images, np.random.default_rng(3), permutations=4, batches=2
+    )
     rng = np.random.default_rng(3)
     marginal = []
     for _ in range(4):
@@ -163,9 +167,10 @@ def test_reading_is_that_of_whole_images() -> None:
         assert (moved[:, 4, 4] != images[:, 4, 4]).all()
         marginal.append(network(moved).detach().numpy().astype(float))
     joint = network(images).detach().numpy().astype(float)
-    assert value == pytest.approx(mine.donsker_varadhan(joint, np.array(marginal)), abs=1e-5)
+    assert value == pytest.approx(mine_protocol.donsker_varadhan(joint, np.array(marginal)), abs=1e-5)
     draws = [
-        mine.read(network, torch.from_numpy(pictures(300, s)), rng, permutations=4)[0] for s in range(100, 160)
+        mine_protocol.read(network, torch.from_numpy(pictures(300, s)), rng, permutations=4)[0]
+        for s in range(100, 160)
     ]
     assert 0.6 < error / np.std(draws) < 1.6
     assert math.isfinite(by_batch)
@@ -175,13 +180,13 @@ def test_reading_is_that_of_whole_images() -> None:
 def test_masks_keep_exactly_the_square() -> None:
     images = np.arange(1.0, 1 + 2 * 9 * 8).reshape(2, 9, 8).astype(np.float32)
     for r in (0, 1, 3):
-        found = mine.square(images, (4, 4), r)
+        found = mine_protocol.square(images, (4, 4), r)
         assert found.dtype == np.float32
         inside = np.zeros((9, 8), dtype=bool)
         inside[4 - r : 5 + r, 4 - r : 5 + r] = True
         assert (found[:, inside] == images[:, inside]).all()
         assert (found[:, ~inside] == 0).all()
-    assert (mine.square(images, (4, 4), 4) == images).all()
+    assert (mine_protocol.square(images, (4, 4), 4) == images).all()
 
 
 def test_held_out_images_are_never_trained_on_and_seeds_repeat() -> None:
@@ -193,11 +198,11 @@ def test_held_out_images_are_never_trained_on_and_seeds_repeat() -> None:
     ]
     each += [(None, 5, ()), (other, 6, ()), (other, 5, (1,))]
     runs = [
-        mine.mine_information(x, (4, 4), brief, held_out=held_out, seed=seed, key=key, looks=[5, 10])
+        mine_protocol.mine_information(x, (4, 4), brief, held_out=held_out, seed=seed, key=key, looks=[5, 10])
         for held_out, seed, key in each
     ]
 
-    def numbers(look: mine.Look) -> tuple[float, ...]:
+    def numbers(look: mine_protocol.Look) -> tuple[float, ...]:
         return look.published, look.published_error, look.by_batch, look.training, look.training_error
 
     assert [look.step for look in runs[0]] == [5, 10]
@@ -211,7 +216,7 @@ def test_held_out_images_are_never_trained_on_and_seeds_repeat() -> None:
 
 def test_looking_changes_nothing() -> None:
     x = pictures(100)
-    whole, often = (mine.mine_information(x, (4, 4), SMALL, looks=looks) for looks in ([40], [7, 13, 40]))
+    whole, often = (mine_protocol.mine_information(x, (4, 4), SMALL, looks=looks) for looks in ([40], [7, 13, 40]))
     assert replace(whole[-1], steps_per_second=1.0) == replace(often[-1], steps_per_second=1.0)
 
 
@@ -220,7 +225,7 @@ def test_few_images_are_memorised_and_held_out_ones_say_so() -> None:
     rng = np.random.default_rng(0)
     x, other = (rng.standard_normal((n, 7, 7)).astype(np.float32) for n in (40, 2000))
     settings = replace(SMALL, steps=500, hidden=64, rate=3e-3)
-    look = mine.mine_information(x, (4, 4), settings, held_out=other)[-1]
+    look = mine_protocol.mine_information(x, (4, 4), settings, held_out=other)[-1]
     assert look.published > 0.05
     assert look.training > 0.1
     assert look.held_out < 3 * look.held_out_error
@@ -248,7 +253,7 @@ def test_differences_of_the_exact_information_are_the_cmi(level: float) -> None:
 )
 def test_settings_that_make_no_sense(change: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        mine.MineSettings(**change)  # type: ignore[arg-type]
+        mine_network.MineSettings(**change)  # type: ignore[arg-type]
 
 
 def test_images_that_do_not_fit() -> None:
@@ -264,7 +269,7 @@ def test_images_that_do_not_fit() -> None:
         (x, (4, 4), {"looks": [10, 10]}, "looks must rise"),
     ]:
         with pytest.raises(ValueError, match=message) as caught:
-            mine.mine_information(images, centre, SMALL, **options)  # type: ignore[arg-type]
+            mine_protocol.mine_information(images, centre, SMALL, **options)  # type: ignore[arg-type]
         assert "\n" not in str(caught.value)
 
 
