@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 import cmi.flags as flags
+from cmi.position_run import load, run_positions
 from cmi.scan_files import (
     check_targets,
     default_picture,
@@ -96,6 +97,17 @@ def run(
         typer.Option(
             help="Pixel at the centre of A, as row,column from 0.  [default: the middle]", show_default=False
         ),
+    ] = None,
+    position: Annotated[
+        str | None,
+        typer.Option(
+            help="all: a map of the CMI with A every pixel in turn (see --stride); a file of its own kind.",
+            show_default=False,
+        ),
+    ] = None,
+    stride: Annotated[
+        int | None,
+        typer.Option(help="For --position all: every so many pixels.  [default: 1]", show_default=False),
     ] = None,
     radius: Annotated[int, typer.Option(help="A is a square of side 2 radius + 1.")] = 0,
     reach: Annotated[
@@ -211,6 +223,7 @@ def run(
     with errors(debug), signals():
         out, plot, resume = (None if path is None else path.expanduser() for path in (out, plot, resume))
         how, sides = flags.sizes(sizes)
+        everywhere = flags.everywhere(position, stride)
         every: list[float | None] = [None] if sides is None else [*sides]
         check_targets(out, plot, resume, every, overwrite=overwrite)
         if workers < 1:
@@ -231,13 +244,32 @@ def run(
         }
         if sides is not None:
             flags.only_for_one_size({"--widths": widths, "--radius": radius or None, "--reach": reach})
-        earlier = to_resume(resume, out, every, arguments["levels"] if refine == 0 else None)
+        if everywhere:
+            flags.only_for_one_position(
+                {"--center": center, "--radius": radius or None, "--refine": refine or None, "--sizes": sizes}
+            )
+            earlier = {}
+        else:
+            earlier = to_resume(resume, out, every, arguments["levels"] if refine == 0 else None)
         samples = flags.with_channels(_open(data, key, limit, crop), channel_axis)
         given = flags.method_options(k, queries, surrogates, calibrate, permutations, features, shrinkage)
         given |= flags.training_options(train_minutes, folds, network)
-        arguments |= flags.options(method, given)
+        arguments |= flags.options(method, given, places=everywhere > 0)
         if method == "posterior" and network is None and out is not None:
             arguments["network"] = str(out.with_suffix(".network.pt"))
+        if everywhere:
+            for name in ("center", "radius", "refine"):
+                del arguments[name]
+            if widths is None:
+                del arguments["widths"]
+            try:
+                written = run_positions(
+                    samples, workers, out, plot, resume, overwrite=overwrite, stride=everywhere, **arguments
+                )
+            except KeyboardInterrupt:
+                raise typer.Exit(130) from None
+            _say(written, out, "map")
+            return
         scans: dict[float | None, PhaseScan]
         total = (len(arguments["levels"]) + refine) * len(every)
         try:
@@ -263,11 +295,7 @@ def run(
             _draw(scans, plot, overwrite=overwrite)
             written.append(plot)
         _print(scans)
-        for target in written:
-            console().print(f"Wrote {target}")
-        if out is None:
-            what = "scan" if sides is None else "scans, each as FILE.L5.nc, ..."
-            console().print(f"Nothing was saved: give --out FILE.nc to keep the {what}.".replace("....", "..."))
+        _say(written, out, "scan" if sides is None else "scans, each as FILE.L5.nc, ...")
 
 
 @app.command()
@@ -276,7 +304,13 @@ def show(file: ScanFile, debug: Debug = False) -> None:
     with errors(debug):
         from cmi.result import PhaseScan
 
-        _print({None: PhaseScan.load(file)})
+        found = load(file)
+        if isinstance(found, PhaseScan):
+            _print({None: found})
+            return
+        from cmi.position_report import positions_report
+
+        console().print(positions_report(found))
 
 
 @app.command()
@@ -380,10 +414,17 @@ def plot(
         for each in files:
             if target.resolve() == each.resolve():
                 raise ValueError(f"the picture would replace the scan {each.name}: name another file with --out")
-        scans: dict[float | None, PhaseScan] = (
-            {None: PhaseScan.load(files[0])} if len(files) == 1 else of_several_sizes(files)
-        )
-        _draw(scans, target, overwrite=overwrite, decay=kind == "decay")
+        found = load(files[0]) if len(files) == 1 else None
+        if found is None or isinstance(found, PhaseScan):
+            scans: dict[float | None, PhaseScan]
+            scans = of_several_sizes(files) if found is None else {None: found}
+            _draw(scans, target, overwrite=overwrite, decay=kind == "decay")
+        else:
+            from cmi.position_plot import save_positions
+
+            if kind is not None:
+                raise ValueError(f"{files[0].name} is a map of positions: leave --kind out")
+            save_positions(found, target, overwrite=overwrite)
         console().print(f"Wrote {target}")
 
 
@@ -450,6 +491,14 @@ def _of_scan(scan: PhaseScan, file: Path, data: str | None, key: str | None) -> 
     limit = about["n_samples"] if (about.get("total") or 0) > about["n_samples"] else None
     samples = _open(data, key, limit, None)
     return resized(samples, about)
+
+
+def _say(written: list[Path], out: Path | None, what: str) -> None:
+    """Name the files that were written."""
+    for target in written:
+        console().print(f"Wrote {target}")
+    if out is None:
+        console().print(f"Nothing was saved: give --out FILE.nc to keep the {what}.".replace("....", "..."))
 
 
 def _by_size(partial: PhaseScan | Mapping[float, PhaseScan]) -> dict[float | None, PhaseScan]:

@@ -11,8 +11,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "center",
+    "everywhere",
     "levels",
     "method_options",
+    "only_for_one_position",
     "only_for_one_size",
     "options",
     "sizes",
@@ -63,6 +65,19 @@ def center(text: str | None) -> list[int] | None:
         return [int(part) for part in text.split(",")]
     except ValueError:
         raise ValueError(f"--center takes whole numbers from 0, as in 13,13; got {text!r}") from None
+
+
+def everywhere(position: str | None, stride: int | None) -> int:
+    """Return the stride of a map of positions; 0 for a scan of one position."""
+    if position is None:
+        if stride is not None:
+            raise ValueError("--stride is for --position all: give both, or neither")
+        return 0
+    if position != "all":
+        raise ValueError(f"--position takes all, got {position!r}: one pixel is --center row,column")
+    if stride is not None and stride < 1:
+        raise ValueError(f"--stride must be at least 1, got {stride}")
+    return 1 if stride is None else stride
 
 
 def sizes(text: str | None) -> tuple[Literal["crop", "block"], list[int] | None]:
@@ -123,17 +138,22 @@ def training_options(minutes: float | None, folds: int | None, network: Path | N
     }
 
 
-def options(method: str, given: dict[str, tuple[str, Any]]) -> dict[str, Any]:
-    """Options of the method that were given, by name; those of another method are an error."""
+def options(method: str, given: dict[str, tuple[str, Any]], *, places: bool = False) -> dict[str, Any]:
+    """Options of the method that were given, by name, for a map of positions or one; others are an error."""
     from cmi.methods import METHODS
 
     options = {}
     for flag, (name, value) in given.items():
         if value is None:
             continue
-        takers = [known.name for known in METHODS.values() if name in known.options]
+        takers = [
+            known.name for known in METHODS.values() if name in (known.place_options if places else known.options)
+        ]
         if method in METHODS and method not in takers:
-            raise ValueError(f"{flag} is for --method {' and '.join(takers)}, not {method}")
+            where = " of --position all" if places else ""
+            if not takers:
+                raise ValueError(f"{flag} is not for --position all: leave one of them out")
+            raise ValueError(f"{flag}{where} is for --method {' and '.join(takers)}, not {method}")
         options[name] = value
     return options
 
@@ -157,3 +177,10 @@ def only_for_one_size(given: dict[str, Any]) -> None:
     for flag, value in given.items():
         if value is not None:
             raise ValueError(f"{flag} follows from --sizes: leave it out")
+
+
+def only_for_one_position(given: dict[str, Any]) -> None:
+    """Refuse what a map of positions has no use for."""
+    for flag, value in given.items():
+        if value is not None:
+            raise ValueError(f"{flag} is not for --position all: leave one of them out")

@@ -82,6 +82,7 @@ class PositionMap:
             },
             attrs={
                 "format": _FORMAT,
+                "kind": "positions",
                 "config": json.dumps(config, sort_keys=True, default=lambda value: value.item()),
                 "warnings": "{}",
             },

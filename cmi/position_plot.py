@@ -69,9 +69,7 @@ def plot_positions(found: PositionMap) -> Figure:
         ax.tick_params(labelsize=7)
     config = found.config
     hatched = "; hatched: not two errors above 0" if len(found.space) == 2 else ""
-    title = (
-        f"{config['data']['name']}, {named(config['method'], config['options'])}, reach {config['reach']}"
-    )
+    title = f"{config['data']['name']}, {named(config['method'], config['options'])}, reach {config['reach']}"
     figure.suptitle(f"{title}{hatched}", fontsize=7, x=0.01, ha="left", color=_INK)
     return figure
 

@@ -17,7 +17,7 @@ from cmi.methods import find_method, one_blas_thread
 from cmi.noise import Noise, noise_schedule
 from cmi.position_map import PositionMap
 from cmi.samples import Samples
-from cmi.scan import MERELY, Progress, data_of, levels_of, phase_scan, plain
+from cmi.scan import AROUND, MERELY, Progress, data_of, levels_of, phase_scan, plain
 
 __all__ = ["PositionsFailed", "PositionsInterrupted", "map_positions"]
 
@@ -184,7 +184,8 @@ def _by_scans(
             executor=executor,
             **options,
         )
-        yield place, scan.dataset.cmi.values, scan.dataset.stderr.values, scan.warnings
+        texts = [text for text in scan.warnings if AROUND not in text]  # other columns at every place
+        yield place, scan.dataset.cmi.values, scan.dataset.stderr.values, texts
 
 
 def _by_network(

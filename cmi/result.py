@@ -66,6 +66,8 @@ class PhaseScan:
     """
 
     def __init__(self, dataset: xr.Dataset) -> None:
+        if dataset.attrs.get("kind") == "positions":
+            raise ValueError("it is a map of positions, which show and plot take, and PositionMap.load in Python")
         for name, dims in _VARIABLES.items():
             if name not in dataset.variables:
                 raise ValueError(f"this is no phase scan: it lacks {name}")

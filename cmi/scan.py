@@ -34,9 +34,20 @@ from cmi.result import PhaseScan, block_means
 from cmi.samples import Samples, as_array, column_warnings
 from cmi.transition import refine_levels
 
-__all__ = ["MERELY", "Progress", "ScanFailed", "ScanInterrupted", "data_of", "levels_of", "phase_scan", "plain"]
+__all__ = [
+    "AROUND",
+    "MERELY",
+    "Progress",
+    "ScanFailed",
+    "ScanInterrupted",
+    "data_of",
+    "levels_of",
+    "phase_scan",
+    "plain",
+]
 
 Progress = Callable[[int, int], None]
+AROUND = "the image around A"  # in warnings
 MERELY = ("threads", "device", "network")  # options that say where and how, not what
 
 
@@ -173,7 +184,7 @@ def phase_scan(
     }
     if dimensions(config) == 1:
         config["order"] = _order(x, partition.sizes)
-    outer = {"A": partition.A, "the image around A": np.concatenate(partition.shells)}
+    outer = {"A": partition.A, AROUND: np.concatenate(partition.shells)}
     notes = (*notes, *column_warnings(samples, outer))
     del samples
     earlier = [] if resume is None else [resume] if isinstance(resume, PhaseScan) else list(resume)

@@ -83,8 +83,8 @@ def fit_posterior_places(
     >>> coins[:, 3] = coins[:, 2]
     >>> windows = np.array([[0, 1, 2], [2, 1, 3]])
     >>> fit = fit_posterior_places(coins, windows, (1, 1, 1), flips=[0.1], steps=60)
-    >>> [round(float(fit.profile(coins, place, flip=0.1).value[0]), 1) for place in (0, 1)]
-    [0.0, 0.2]
+    >>> [bool(fit.profile(coins, place, flip=0.1).value[0] > 0.1) for place in (0, 1)]
+    [False, True]
     """
     d = x.shape[1]
     windows = np.asarray(windows, dtype=np.int64)

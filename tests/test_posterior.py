@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import logsumexp
 
-import estimators.posterior as posterior
+import estimators.posterior_options as posterior_options
 import estimators.posterior_stack as posterior_stack
 from cmi import estimate_cmi, phase_scan
 from cmi.exact import Cat, GaussianChain, GaussianField, HiddenMarkovChain
@@ -380,7 +380,7 @@ def test_training_goes_on_at_another_device(tmp_path: Path) -> None:
 
 def test_training_that_diverges(monkeypatch: pytest.MonkeyPatch) -> None:
     x, sizes, _ = columns(GaussianField(L=5), 400)
-    monkeypatch.setattr(posterior, "_RATE", 1e30)
+    monkeypatch.setattr(posterior_options, "_RATE", 1e30)
     with pytest.raises(RuntimeError, match="training diverged"):
         fit_posterior(x, sizes, snrs=[1.0], steps=1000, hidden=4)
 
