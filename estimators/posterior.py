@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 
 from estimators.arguments import whole_at_least
 from estimators.known_noise import KnownNoise, bits
+from estimators.parity_checks import BitCode
 from estimators.posterior_options import LEAST_SAMPLES, Asked, need_torch, training_notes
 from estimators.posterior_part import Part, splits
 from estimators.posterior_stack import held_out_entropies
@@ -209,11 +210,20 @@ def fit_posterior(
         part = Part.of(samples, sizes, train, validation, test, asked.binary)
         if not asked.noises or part.constant:
             return part
-        make = partial(make_answers, sizes, part.values, part.covariance, hidden=asked.hidden, layers=asked.layers)
+        clean = part.units(samples[train])
+        make = partial(
+            make_answers,
+            sizes,
+            part.values,
+            part.covariance,
+            hidden=asked.hidden,
+            layers=asked.layers,
+            bits=BitCode.of(clean, sizes),
+        )
         part.answers, part.training = trained_answers(
             make,
             [part.start(noise, sizes) for noise in asked.noises],
-            part.units(samples[train]),
+            clean,
             part.units(samples[validation]),
             asked.settings(number, share),
             device=where,

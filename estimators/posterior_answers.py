@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from estimators.noisy_parities import Checks
 from estimators.posterior_data import Start, Values
 from estimators.posterior_loss import corrected_loss
 from estimators.profile import FloatArray
@@ -78,10 +79,13 @@ class Answers(torch.nn.Module):
     network : ShellNetwork
     values : sequence of Values
         Of every column of A.
+    checks : Checks, optional
+        Parities that the clean bits obey, if they are bits that obey any.
     """
 
-    def __init__(self, network: ShellNetwork, values: Sequence[Values]) -> None:
+    def __init__(self, network: ShellNetwork, values: Sequence[Values], checks: Checks | None = None) -> None:
         super().__init__()
+        self.checks = checks
         self.network, self.values = network, tuple(values)
         knots = network.offset.shape[1]  # columns of A with fewer values have fewer: the rest are 0
         self._plain = [each.arrays(knots) for each in values]
@@ -125,7 +129,9 @@ class Answers(torch.nn.Module):
         centred = noisy - levels.mean[each][:, None]
         mean, variance = self._moments(targets)
         guess = centred @ levels.weights[each].transpose(1, 2) + mean[:, None, None]
-        correction, gate = self.network(self._inputs(centred * levels.scale[:, None, None], each[1]), levels.place)
+        inputs = self._inputs(centred * levels.scale[:, None, None], each[1])
+        parities = None if self.checks is None else self.checks.seen(noisy, targets, levels.sigma)
+        correction, gate = self.network(inputs, levels.place, parities)
         h = gate * levels.precision[each]
         before = gate / variance[:, None]
         quadratic = (-0.5 * (h - before))[:, None].expand_as(guess)

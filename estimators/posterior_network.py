@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
+from estimators.noisy_parities import Checks
+from estimators.parity_checks import BitCode
 from estimators.posterior_answers import Answers
 from estimators.posterior_data import Start, Values
 from estimators.posterior_training import Look, Settings, Training, train
@@ -160,9 +162,11 @@ def make_answers(
     seed: int,
     device: torch.device,
     matmul: torch.dtype,
+    bits: BitCode | None = None,
 ) -> Answers:
-    """Return a network as it begins."""
+    """Return a network as it begins; `bits` is what parities their clean bits obey, if they do."""
     a = len(values)
+    checks = None if bits is None else Checks(bits, len(sizes)).to(device)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = ShellNetwork(
@@ -170,10 +174,11 @@ def make_answers(
             max(len(each.hats) for each in values),
             hidden=hidden,
             layers=layers,
+            parities=() if checks is None else checks.sizes,
             matmul=matmul,
         )
         network.begin_at(leading_components(covariance[a:, a:], sizes[1:], hidden // 2), 2 * a if a > 1 else 0)
-    return Answers(network, values).to(device)
+    return Answers(network, values, checks).to(device)
 
 
 def trained_answers(

@@ -47,6 +47,8 @@ class ShellNetwork(nn.Module):
         Residual layers.
     blocks : sequence of int, optional
         Of every group; default: `inner_blocks`.
+    parities : sequence of int, optional
+        More inputs of every group, beside the sizes: parities of its bits. Default: none.
     matmul : torch.dtype
         In which matrices are multiplied: bfloat16 where the machine does that fast. Sums stay in float32.
     """
@@ -61,6 +63,7 @@ class ShellNetwork(nn.Module):
         hidden: int,
         layers: int,
         blocks: Sequence[int] | None = None,
+        parities: Sequence[int] = (),
         matmul: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
@@ -79,6 +82,7 @@ class ShellNetwork(nn.Module):
         self.gate = nn.Linear(_WAVES, self.groups)
         nn.init.zeros_(self.gate.weight)
         nn.init.ones_(self.gate.bias)
+        self.checks = _Triangular([*accumulate(parities)], units) if sum(parities) else None
 
     @torch.no_grad()
     def begin_at(self, components: Sequence[Tensor], first: int) -> None:
@@ -101,7 +105,7 @@ class ShellNetwork(nn.Module):
             rows.zero_()
             rows[:, first : first + len(columns)] = mixed.T
 
-    def forward(self, inputs: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, inputs: Tensor, level: Tensor, parities: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return logits (levels, n, groups, outputs) and gates (levels, groups).
 
         Parameters
@@ -109,10 +113,14 @@ class ShellNetwork(nn.Module):
         inputs : (levels, n, sum(sizes)) tensor
         level : (levels,) tensor
             In [0, 1].
+        parities : (levels, n, sum(parities)) tensor, optional
         """
         waves = _waves(level)
         many, n, _ = inputs.shape
         state = self.entry(inputs.to(self.matmul).reshape(many * n, -1)).float().reshape(many, n, -1)
+        if self.checks is not None and parities is not None:
+            more = self.checks(parities.to(self.matmul).reshape(many * n, -1))
+            state = state + more.float().reshape(many, n, -1)
         state = state + self.level(waves)[:, None]
         for layer in self.layers:
             state = state + layer(state, waves, self.blocks, self.matmul)
