@@ -45,7 +45,7 @@ __all__ = [
 ]
 
 
-_GIVEN = ("snr", "flip", "seed", "progress")  # by the caller, and no options
+_GIVEN = ("snr", "flip", "seed", "progress", "neighbours")  # by the caller, and no options
 
 Level = Mapping[str, float]  # of a known noise: {"snr": 4.0} or {"flip": 0.1}
 
@@ -130,11 +130,15 @@ class Method:
         noises: Sequence[Level],
         options: Mapping[str, Any],
         progress: Callable[[Any], None] | None = None,
+        neighbours: NDArray[np.int64] | None = None,
     ) -> FittedNoise | None:
-        """Fit clean samples for levels of noise, as ``{"snr": 4.0}``; None if it does not know their kind."""
+        """Fit clean samples for levels of noise, as ``{"snr": 4.0}``; None if it does not know their kind.
+
+        `neighbours` are windows around other pixels, for methods that learn from them.
+        """
         if self.fit is None or not all(noise and set(noise) <= set(self.noises) for noise in noises):
             return None
-        known: dict[str, Any] = {"seed": seed, "progress": progress}
+        known: dict[str, Any] = {"seed": seed, "progress": progress, "neighbours": neighbours}
         known["flips"] = [noise["flip"] for noise in noises if "flip" in noise]
         taken = inspect.signature(self.fit).parameters
         given = {name: value for name, value in known.items() if name in taken}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,7 +18,7 @@ from cmi.checks import whole_number
 
 IntArray = NDArray[np.int64]
 
-__all__ = ["Partition", "chebyshev_distance"]
+__all__ = ["Partition", "chebyshev_distance", "neighbour_windows"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,6 +157,48 @@ class Partition:
         if width not in self.widths:
             raise ValueError(f"width {width} is not in this partition: it has {self.widths}")
         return self.widths.index(width) + 1
+
+
+def neighbour_windows(shape: Sequence[int], partition: Partition, channel_axis: int | None = None) -> IntArray:
+    """Windows of the pixels next to A: what stands to them as the columns of a partition do to A.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Of one sample.
+    partition : Partition
+        Of a sample of that shape.
+    channel_axis : int, optional
+
+    Returns
+    -------
+    (places, d) array of int
+        Indices into `partition.columns`; -1 for what lies outside of them. A neighbour that lies outside itself is
+        left out.
+
+    Examples
+    --------
+    >>> neighbour_windows((4,), Partition([1], [[0, 2], [3]])).tolist()
+    [[1, -1, 0, 2], [2, 0, 3, -1]]
+    """
+    shape = tuple(shape)
+    columns = partition.columns
+    number = np.full(int(np.prod(shape)), -1, dtype=np.int64)
+    number[columns] = np.arange(len(columns))
+    at = np.stack(np.unravel_index(columns, shape), axis=1)
+    axes = [axis for axis in range(len(shape)) if channel_axis is None or axis != channel_axis % len(shape)]
+    windows = []
+    for step in product((-1, 0, 1), repeat=len(axes)):
+        if not any(step):
+            continue
+        moved = at.copy()
+        moved[:, axes] += np.asarray(step)
+        inside: NDArray[np.bool_] = np.all((moved >= 0) & (moved < np.asarray(shape)), axis=1)
+        flat = np.ravel_multi_index(tuple(np.where(inside[:, None], moved, 0).T), shape)
+        window = np.where(inside, number[flat], -1)
+        if (window[: len(partition.A)] >= 0).all():
+            windows.append(window)
+    return np.array(windows, dtype=np.int64).reshape(-1, len(columns))
 
 
 def chebyshev_distance(

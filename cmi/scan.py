@@ -29,7 +29,7 @@ from cmi.estimate import CMIProfile, assemble
 from cmi.forms import order_across
 from cmi.methods import FittedNoise, find_method, one_blas_thread, serial
 from cmi.noise import Noise, noise_schedule
-from cmi.regions import Partition
+from cmi.regions import Partition, neighbour_windows
 from cmi.result import PhaseScan, block_means
 from cmi.samples import Samples, as_array, column_warnings
 from cmi.transition import refine_levels
@@ -168,6 +168,7 @@ def phase_scan(
         samples.shape, center=center, radius=radius, widths=widths, reach=reach, channel_axis=channel_axis
     )
     x = np.ascontiguousarray(samples.values[:, partition.columns])
+    neighbours = neighbour_windows(samples.shape, partition, channel_axis)
     config: dict[str, Any] = {
         "data": {**about, **_fingerprint(samples)},
         "noise": schedule.to_dict(),
@@ -206,7 +207,7 @@ def phase_scan(
             with one_blas_thread():
                 if fitted is None or not chosen.trains:
                     noises = [schedule.level(t) for t in todo]
-                    fitted = chosen.fitted(x, partition.sizes, seed, noises, options, training)
+                    fitted = chosen.fitted(x, partition.sizes, seed, noises, options, training, neighbours)
                 cell = _Cell(method, options, schedule, partition, seed, fitted)
                 for done, (t, result) in enumerate(_run(cell, x, todo, executor), start=len(times) - len(todo) + 1):
                     scan.put(t, result)

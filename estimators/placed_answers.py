@@ -15,6 +15,7 @@ from estimators.shell_network import ShellNetwork
 
 __all__ = ["PlacedAnswers", "make_placed_answers"]
 
+_FIRST = 0.25  # of the samples are of the first place, where that is all that matters
 _DRAWN = 32  # pairs of a level and a place in a step: more samples of fewer places learn no faster
 
 
@@ -35,6 +36,9 @@ class PlacedAnswers(Answers):
         Number of every place, of so many as the network knows.
     draws : int
         Places that are asked for at every level in a step.
+    alone : bool
+        Whether the first place is all that matters, and the others are there to learn from: it is drawn more often,
+        and alone looked at.
     """
 
     windows: Tensor
@@ -49,9 +53,10 @@ class PlacedAnswers(Answers):
         inside: Tensor,
         which: Tensor,
         draws: int,
+        alone: bool = False,
     ) -> None:
         super().__init__(network, values)
-        self._draws = draws
+        self._draws, self._alone = draws, alone
         for name, tensor in (("windows", windows), ("inside", inside), ("which", which)):
             self.register_buffer(name, tensor, persistent=False)
 
@@ -59,6 +64,14 @@ class PlacedAnswers(Answers):
     def draws(self) -> int:
         """Places that a step of training asks for at every level."""
         return self._draws
+
+    def drawn(self, count: int, generator: torch.Generator) -> list[int]:
+        """Draw places to train on."""
+        which = super().drawn(count, generator)
+        if not self._alone:
+            return which
+        first = torch.rand(count, generator=generator, device=generator.device) < _FIRST
+        return [0 if own else place for own, place in zip(first.tolist(), which, strict=True)]
 
     def samples(self, clean: Tensor, targets: Sequence[int]) -> Tensor:
         """Windows (levels, n, 1 + D) of images (levels, n, d), at one place per level."""
@@ -70,6 +83,8 @@ class PlacedAnswers(Answers):
 
     def looked_at(self) -> list[tuple[int, slice]]:
         """Return the places, each with other samples: all places together with as many as one column of A."""
+        if self._alone:
+            return [(0, slice(None))]
         count = len(self.values)
         return [(place, slice(place, None, count)) for place in range(count)]
 
@@ -99,6 +114,7 @@ def make_placed_answers(
     seed: int,
     device: torch.device,
     matmul: torch.dtype,
+    alone: bool = False,
 ) -> PlacedAnswers:
     """Return a network as it begins.
 
@@ -116,6 +132,8 @@ def make_placed_answers(
         That are trained.
     hidden, layers, seed, device, matmul
         As in `ShellNetwork`.
+    alone : bool
+        As in `PlacedAnswers`.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -130,4 +148,4 @@ def make_placed_answers(
     at = torch.as_tensor(windows)
     inside = (at[:, 1:] >= 0).float()
     draws = max(1, round(_DRAWN / levels))
-    return PlacedAnswers(network, values, at, inside, torch.arange(len(values)), draws).to(device)
+    return PlacedAnswers(network, values, at, inside, torch.arange(len(values)), draws, alone).to(device)

@@ -33,6 +33,7 @@ from estimators.known_noise import KnownNoise, bits
 from estimators.parity_checks import BitCode
 from estimators.posterior_options import LEAST_SAMPLES, Asked, need_torch, training_notes
 from estimators.posterior_part import Part, splits
+from estimators.posterior_places import trained_at_places, with_empty
 from estimators.posterior_stack import held_out_entropies
 from estimators.posterior_surrogate import PosteriorSurrogate, surrogate_samples
 from estimators.profile import IntArray, Profile, SurrogateBias, check_layout
@@ -125,6 +126,7 @@ def fit_posterior(
     layers: int = 3,
     folds: int | None = None,
     surrogates: int = 0,
+    neighbours: IntArray | None = None,
     device: str = "auto",
     network: str | Path | None = None,
     seed: int = 0,
@@ -153,6 +155,10 @@ def fit_posterior(
     surrogates : int
         Train as many more networks, each as long, on Gaussian data of the same size and covariance, whose CMI is
         known: what they miss is the `surrogate` of the profile. 0 (default): none. Not for flips.
+    neighbours : (places, d) array of int, optional
+        Of other columns, which stand to one another as A and its shells do, those in the same order; -1 where there
+        is none. A network that is trained on them as well learns more of A from as many samples. For an A of one
+        column that is no bit of a code.
     device : str
         "auto" (CUDA, MPS or the CPU, whichever there is first), or a device of torch.
     network : path, optional
@@ -182,6 +188,7 @@ def fit_posterior(
     check_layout(x, sizes)
     if len(x) < LEAST_SAMPLES:
         raise ValueError(f"a posterior network needs at least {LEAST_SAMPLES} samples, got {len(x)}")
+    near = _neighbours(neighbours, sizes)
     count = (1 if folds is None else whole_at_least(folds, "folds", 2)) + whole_at_least(
         surrogates, "surrogates", 0
     )
@@ -195,6 +202,7 @@ def fit_posterior(
         seed=seed,
         folds=folds or 1,
         surrogates=surrogates,
+        **({} if near is None else {"neighbours": near.tolist()}),
     )
     if asked.binary and surrogates:
         raise ValueError("surrogates are Gaussian, which flips are not for: leave them out")
@@ -211,6 +219,26 @@ def fit_posterior(
         if not asked.noises or part.constant:
             return part
         clean = part.units(samples[train])
+        code = BitCode.of(clean, sizes)
+        if near is not None and code is None:
+            place = np.concatenate([[np.arange(sum(sizes))], near])
+            extended = with_empty(bits(samples.astype(np.float64)) if asked.binary else samples)
+            whole = Part.of(extended, (1, extended.shape[1] - 1), train, validation, test, asked.binary)
+            placed, part.training = trained_at_places(
+                whole,
+                extended,
+                place,
+                sizes,
+                asked,
+                asked.settings(number, share),
+                device=where,
+                file=file,
+                number=number,
+                progress=progress,
+                alone=True,
+            )
+            part.answers = placed[0].answers
+            return part
         make = partial(
             make_answers,
             sizes,
@@ -218,7 +246,7 @@ def fit_posterior(
             part.covariance,
             hidden=asked.hidden,
             layers=asked.layers,
-            bits=BitCode.of(clean, sizes),
+            bits=code,
         )
         part.answers, part.training = trained_answers(
             make,
@@ -318,3 +346,15 @@ class PosteriorFit:
             least_variance=np.full(cuts, _ROUNDING**2),
             surrogate=surrogate,
         )
+
+
+def _neighbours(windows: IntArray | None, sizes: Sequence[int]) -> IntArray | None:
+    """Check the windows of places to learn from; none where A has several columns."""
+    if windows is None or sizes[0] != 1 or len(windows) == 0:
+        return None
+    near = np.asarray(windows)
+    if near.ndim != 2 or near.shape[1] != sum(sizes) or near.dtype.kind not in "iu":
+        raise ValueError(f"neighbours are {sum(sizes)} columns of every place, that of A first, got {near.shape}")
+    if near.max() >= sum(sizes) or near.min() < -1 or near[:, 0].min() < 0:
+        raise ValueError(f"neighbours hold columns from 0 to {sum(sizes) - 1}, of the shells also -1")
+    return near.astype(np.int64)

@@ -100,6 +100,13 @@ class Answers(torch.nn.Module):
         """Columns of A that a step of training asks for at every level."""
         return 1
 
+    def drawn(self, count: int, generator: torch.Generator) -> list[int]:
+        """Draw columns of A to train on."""
+        which: list[int] = torch.randint(
+            len(self.values), (count,), generator=generator, device=generator.device
+        ).tolist()
+        return which
+
     def samples(self, clean: Tensor, targets: Sequence[int]) -> Tensor:  # noqa: ARG002
         """Clean samples (levels, n, d), in the order A, S_1, ..., S_m, of what is trained on."""
         return clean

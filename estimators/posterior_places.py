@@ -26,9 +26,12 @@ from estimators.profile import IntArray, Profile
 from estimators.threads import one_blas_thread
 
 if TYPE_CHECKING:
-    from estimators.posterior_training import Look
+    import torch
 
-__all__ = ["PlacedPosterior", "fit_posterior_places"]
+    from estimators.posterior_network import NetworkFile
+    from estimators.posterior_training import Look, Settings, Training
+
+__all__ = ["PlacedPosterior", "fit_posterior_places", "trained_at_places", "with_empty"]
 
 _ROUNDING = 1e-5  # nats, of differences of cross-entropies
 
@@ -108,56 +111,16 @@ def fit_posterior_places(
         windows=windows.tolist(),
     )
     need_torch()
-    from estimators.placed_answers import make_placed_answers
-    from estimators.posterior_network import NetworkFile, find_device, leading_components, trained_answers
+    from estimators.posterior_network import NetworkFile, find_device
 
     where = find_device(device)
     train, validation, test = next(iter(splits(len(x), None, seed)))
-    clean = _with_empty(bits(x.astype(np.float64)) if asked.binary else x)
+    clean = with_empty(bits(x.astype(np.float64)) if asked.binary else x)
     whole = Part.of(clean, (1, d), train, validation, test[:queries], asked.binary)
-    parts = [_placed(whole, clean, window) for window in windows]
-    vary = [place for place, part in enumerate(parts) if not part.constant]
-    training = None
-    if vary and asked.noises:
-        file = NetworkFile(network, asked.fingerprint(x, sizes), asked.places, 1)
-        seen = windows[vary]
-        inner = np.mean([whole.covariance[np.ix_(window[1:], window[1:])] for window in seen], axis=0)
-        with one_blas_thread():
-            components = leading_components(inner, sizes[1:], asked.hidden // 2)
-        make = partial(
-            make_placed_answers,
-            sizes,
-            [parts[place].values[0] for place in vary],
-            seen,
-            components,
-            len(asked.noises),
-            hidden=asked.hidden,
-            layers=asked.layers,
-        )
-        starts = []
-        for noise in asked.noises:
-            each = [parts[place].start(noise, sizes) for place in vary]
-            starts.append(
-                replace(
-                    each[0],
-                    mean=np.concatenate([start.mean for start in each]),
-                    weights=np.concatenate([start.weights for start in each]),
-                    variance=np.concatenate([start.variance for start in each]),
-                )
-            )
-        answers, training = trained_answers(
-            make,
-            starts,
-            whole.units(clean[train]),
-            whole.units(clean[validation]),
-            asked.settings(),
-            device=where,
-            file=file,
-            number=0,
-            progress=progress,
-        )
-        for number, place in enumerate(vary):
-            parts[place].answers = answers.at(number)
+    file = NetworkFile(network, asked.fingerprint(x, sizes), asked.places, 1)
+    parts, training = trained_at_places(
+        whole, clean, windows, sizes, asked, asked.settings(), device=where, file=file, progress=progress
+    )
     notes = [] if training is None else training_notes(training, asked)
     shape = tuple(int(size) for size in sizes)
     return PlacedPosterior(shape, windows, tuple(parts), len(x), d, seed, tuple(notes))
@@ -207,7 +170,7 @@ class PlacedPosterior:
             raise ValueError(f"the network belongs to {self.n} samples of {self.d} columns, got {x.shape}")
         noise = KnownNoise.of(snr, flip)
         part = self.parts[place]
-        clean = _with_empty(bits(x.astype(np.float64)) if part.binary else x)[:, self.windows[place]]
+        clean = with_empty(bits(x.astype(np.float64)) if part.binary else x)[:, self.windows[place]]
         entropies = held_out_entropies(part, clean, noise, self.sizes, self.seed, mixture=False)
         local = entropies[1:-1] - entropies[-1]
         notes = (f"averaged over {len(part.test)} of the {self.n} samples, held out", *self.notes)
@@ -215,7 +178,86 @@ class PlacedPosterior:
         return Profile(local.mean(axis=1), local, np.zeros(cuts), notes, least_variance=np.full(cuts, _ROUNDING**2))
 
 
-def _with_empty(x: NDArray[np.floating]) -> NDArray[np.floating]:
+def trained_at_places(
+    whole: Part,
+    clean: NDArray[np.floating],
+    windows: IntArray,
+    sizes: Sequence[int],
+    asked: Asked,
+    settings: Settings,
+    *,
+    device: torch.device,
+    file: NetworkFile,
+    number: int = 0,
+    progress: Callable[[Look], None] | None = None,
+    alone: bool = False,
+) -> tuple[list[Part], Training | None]:
+    """Train one network for several places, and return a part for each.
+
+    Parameters
+    ----------
+    whole : Part
+        Of all columns and an empty one.
+    clean : (n, d + 1) array
+        Samples, the last column empty.
+    windows : (places, 1 + D) array of int
+        -1: the empty column.
+    sizes, asked, settings
+        What is asked for, and how to train.
+    device, file, number, progress
+        As in `trained_answers`.
+    alone : bool
+        Whether only the first place matters; the others are there to learn from.
+    """
+    from estimators.placed_answers import make_placed_answers
+    from estimators.posterior_network import leading_components, trained_answers
+
+    parts = [_placed(whole, clean, window) for window in windows]
+    vary = [place for place, part in enumerate(parts) if not part.constant]
+    if not vary or not asked.noises:
+        return parts, None
+    inner = np.mean([whole.covariance[np.ix_(window[1:], window[1:])] for window in windows[vary]], axis=0)
+    with one_blas_thread():
+        components = leading_components(inner, sizes[1:], asked.hidden // 2)
+    make = partial(
+        make_placed_answers,
+        sizes,
+        [parts[place].values[0] for place in vary],
+        windows[vary],
+        components,
+        len(asked.noises),
+        hidden=asked.hidden,
+        layers=asked.layers,
+        alone=alone,
+    )
+    starts = []
+    for noise in asked.noises:
+        each = [parts[place].start(noise, sizes) for place in vary]
+        starts.append(
+            replace(
+                each[0],
+                mean=np.concatenate([start.mean for start in each]),
+                weights=np.concatenate([start.weights for start in each]),
+                variance=np.concatenate([start.variance for start in each]),
+            )
+        )
+    answers, training = trained_answers(
+        make,
+        starts,
+        whole.units(clean[whole.train]),
+        whole.units(clean[whole.validation]),
+        settings,
+        device=device,
+        file=file,
+        number=number,
+        progress=progress,
+    )
+    for row, place in enumerate(vary):
+        parts[place].answers = answers.at(row)
+    return parts, training
+
+
+def with_empty(x: NDArray[np.floating]) -> NDArray[np.floating]:
     """Samples with one more column, of nothing: what lies outside."""
     return np.concatenate([x, np.zeros((len(x), 1), dtype=x.dtype)], axis=1)
 

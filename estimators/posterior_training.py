@@ -142,9 +142,7 @@ class _Trainer:
             group["lr"] = self.rate()
         per = max(self.settings.batch // many, 1)
         chosen = torch.randint(len(self.clean), (many, per), generator=self.generator, device=self.clean.device)
-        drawn = torch.randint(
-            len(self.answers.values), (many,), generator=self.generator, device=chosen.device
-        ).tolist()
+        drawn = self.answers.drawn(many, self.generator)
         self.optimiser.zero_grad()
         each = self._loss(self.answers.samples(self.clean[chosen], drawn), drawn, levels).mean(dim=(1, 2))
         loss = each.mean()
