@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cmi.exact import Cat, ClosedLoops, ExactModel, GaussianField, HiddenMarkovChain
-from cmi.regions import Partition
+from cmi.regions import Partition, neighbour_windows
 from estimators.posterior import fit_posterior
 
 
@@ -62,6 +62,7 @@ def case(name: str, samples: int, minutes: float, seed: int) -> None:
     known = CASES[name]
     x = known.sample(samples, seed)
     regions = known.partition(x.shape[1:])
+    neighbours = neighbour_windows(x.shape[1:], regions)
     x = x.reshape(len(x), -1)[:, regions.columns]
     noises = [known.model.schedule().level(t) for t in known.levels]
     begun = time.perf_counter()
@@ -71,6 +72,7 @@ def case(name: str, samples: int, minutes: float, seed: int) -> None:
         snrs=[noise["snr"] for noise in noises if "snr" in noise],
         flips=[noise["flip"] for noise in noises if "flip" in noise],
         train_minutes=minutes,
+        neighbours=neighbours,  # as a scan
         seed=seed,
         progress=lambda look: print(f"  {look.step} of {look.total} steps: {look.held_out:.5f}", flush=True),
     )

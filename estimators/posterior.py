@@ -12,7 +12,8 @@ of a normalised prediction, an upper bound of an entropy; the difference errs by
 To keep these small and alike, answers *begin* as those of a Gaussian (`posterior_data`), every shell adds a
 correction to what the ones within it say, and for every level and width the answer is *stacked*, with weights
 chosen by other held-out samples: of the network, of the Gaussian, and of the stack of the next narrower buffer.
-A wider buffer can then hardly be worse than a narrower one.
+A wider buffer can then hardly be worse than a narrower one.  And the network learns from more than A: other pixels,
+to which others stand as its shells do to A, are trained on as well (`neighbours`), the network told which it is.
 
 Several columns of A go one after the other, each given the noisy ones before it.
 """
