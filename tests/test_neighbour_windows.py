@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cmi.exact import GaussianField
+from cmi.exact import GaussianChain
 from cmi.regions import Partition, neighbour_windows
 
 
@@ -64,23 +64,24 @@ def test_a_network_that_learns_from_neighbours_too(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     from estimators.posterior import fit_posterior
 
-    field = GaussianField(L=7, kappa=0.3)
-    partition = Partition.centered((7, 7), widths=[1, 2])
-    x = field.sample(4000, 0).reshape(-1, 49)[:, partition.columns]
-    windows = neighbour_windows((7, 7), partition)
-    assert windows.shape == (8, 49)
+    chain = GaussianChain(L=9, a=0.9)
+    partition = Partition.centered((9,), widths=[1, 2])
+    x = chain.sample(6000, 0)[:, partition.columns]
+    windows = neighbour_windows((9,), partition)
+    assert windows.shape == (2, 9)
     options: dict[str, Any] = {"snrs": [1.0, 5.0], "steps": 60}
     file = tmp_path / "network.pt"
     fit = fit_posterior(x, partition.sizes, **options, neighbours=windows, network=file)
     for snr, t in ((1.0, 0.5), (5.0, 1.0 / (1.0 + np.sqrt(5.0)))):
         found = fit.profile(x, snr=snr)
-        truth = np.array([field.cmi(t, r).value for r in (1, 2)])
+        truth = np.array([chain.cmi(t, r).value for r in (1, 2)])
         error = np.sqrt(np.diagonal(found.covariance()))
-        assert (np.abs(found.value - truth) < 4.0 * error + 0.001).all()
+        assert (truth > 2.0 * error).all()
+        assert (np.abs(found.value - truth) < 3.0 * error + 0.002).all()
     again = fit_posterior(x, partition.sizes, **options, neighbours=windows, network=file)
     np.testing.assert_array_equal(again.profile(x, snr=1.0).value, fit.profile(x, snr=1.0).value)
     with pytest.raises(ValueError, match="other samples or options"):
-        fit_posterior(x, partition.sizes, **options, neighbours=windows[:4], network=file)
+        fit_posterior(x, partition.sizes, **options, neighbours=windows[:1], network=file)
     with pytest.raises(ValueError, match="other samples or options"):
         fit_posterior(x, partition.sizes, **options, network=file)
 
