@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,8 +12,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from cmi.configuration import check_same
+from cmi.netcdf import read_netcdf, write_netcdf
 from cmi.noise import Noise
-from cmi.output import check_output, replacing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -169,10 +168,7 @@ class PositionMap:
         OSError
             If it cannot be written.
         """
-        path = check_output(path, overwrite=overwrite)
-        content = self.dataset.to_netcdf(engine="h5netcdf")
-        with replacing(path, overwrite=overwrite) as temporary:
-            temporary.write_bytes(content)
+        write_netcdf(self.dataset, path, overwrite=overwrite)
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> PositionMap:
@@ -185,22 +181,13 @@ class PositionMap:
         ValueError
             If it is not a map of positions, is damaged, or was written by a newer version.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(f"there is no file {str(path)!r}")
-        try:
-            dataset = xr.load_dataset(path, engine="h5netcdf")
-        except Exception as error:
-            raise ValueError(f"{path.name} cannot be read: it is no netCDF-4 file or is damaged") from error
-        newest = dataset.attrs.get("format", 0)
-        if isinstance(newest, (int, np.integer)) and newest > _FORMAT:
-            raise ValueError(f"{path.name} was written by a newer version of phase-scan: update to read it")
-        try:
+
+        def made(dataset: xr.Dataset) -> PositionMap:
             found = cls(dataset)
             _ = found.warnings, found.places, repr(found)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{path.name} is no map of positions, or is damaged: {error}") from error
-        return found
+            return found
+
+        return read_netcdf(path, made, newest=_FORMAT, what="map of positions")
 
     def _at(self, place: Sequence[int]) -> tuple[int, ...]:
         axes = (self.dataset[name].values for name in self.space)

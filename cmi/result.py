@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,8 +15,8 @@ from cmi.configuration import check_same, dimensions, unit
 from cmi.estimate import CMIProfile
 from cmi.forms import power_in_front
 from cmi.markov_length import MarkovLength, fit_markov_length
+from cmi.netcdf import read_netcdf, write_netcdf
 from cmi.noise import Noise
-from cmi.output import check_output, replacing
 from cmi.regions import Partition, chebyshev_distance
 
 if TYPE_CHECKING:
@@ -408,11 +407,7 @@ class PhaseScan:
         OSError
             If it cannot be written.
         """
-        path = check_output(path, overwrite=overwrite)
-        # HDF5 in memory: where it writes to a disk that is full it ends the process, not the call
-        content = self.dataset.to_netcdf(engine="h5netcdf")
-        with replacing(path, overwrite=overwrite) as temporary:
-            temporary.write_bytes(content)
+        write_netcdf(self.dataset, path, overwrite=overwrite)
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> PhaseScan:
@@ -425,24 +420,13 @@ class PhaseScan:
         ValueError
             If it is not a scan, is damaged, or was written by a newer version.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(f"there is no scan file {str(path)!r}")
-        try:
-            dataset = xr.load_dataset(path, engine="h5netcdf")
-        except Exception as error:
-            raise ValueError(
-                f"{path.name} cannot be read as a scan: it is no netCDF-4 file or is damaged"
-            ) from error
-        newest = dataset.attrs.get("format", 0)
-        if isinstance(newest, (int, np.integer)) and newest > FILE_FORMAT:
-            raise ValueError(f"{path.name} was written by a newer version of phase-scan: update to read it")
-        try:
+
+        def made(dataset: xr.Dataset) -> PhaseScan:
             scan = cls(dataset)
             _ = scan.warnings, scan.reach, repr(scan), scan.config["noise"]["name"], scan.config["options"]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{path.name} is no phase scan, or is damaged: {error}") from error
-        return scan
+            return scan
+
+        return read_netcdf(path, made, newest=FILE_FORMAT, what="scan")
 
     def __repr__(self) -> str:
         sizes = self.dataset.sizes

@@ -40,6 +40,8 @@ from mine_protocol import mine_information
 
 from cmi import check_scan, noise_schedule, open_dataset, phase_scan
 from cmi.exact import GaussianField
+from cmi.report import check_report
+from cmi.screen import console
 
 SMALL = os.environ.get("PHASE_SCAN_SMALL") == "1"  # for tests: the same steps on less data
 folder = Path(os.environ.get("PHASE_SCAN_DATA", "../shared/data")) / "mnist"
@@ -135,8 +137,7 @@ if real and not SMALL:
 short = {"steps": 20} if SMALL else {"train_minutes": 1.0}
 checked = phase_scan(some, levels=[0.1, 0.3, 0.6][: 1 if SMALL else 3], widths=widths, method="posterior", **short)
 found = check_scan(checked, some)
-for row in found.rows:
-    print(row)
+console().print(check_report(checked, found))
 print("passed" if found.passed else "failed")
 
 # %% [markdown]

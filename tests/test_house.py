@@ -21,6 +21,7 @@ import estimators
 FLOW = [
     "checks",
     "output",
+    "netcdf",
     "largest_z",
     "regions",
     "noise",

@@ -362,7 +362,7 @@ def test_foreign_and_damaged_files(digits_scan: PhaseScan, tmp_path: Path) -> No
     with pytest.raises(ValueError, match=r"cannot be read as a scan|is damaged"):
         PhaseScan.load(cut)
     xr.Dataset({"a": ("x", [1.0])}).to_netcdf(tmp_path / "other.nc", engine="h5netcdf")
-    with pytest.raises(ValueError, match="is no phase scan, or is damaged: this is no phase scan: it lacks cmi"):
+    with pytest.raises(ValueError, match="is no scan, or is damaged: this is no phase scan: it lacks cmi"):
         PhaseScan.load(tmp_path / "other.nc")
     newer = digits_scan.dataset.copy()
     newer.attrs["format"] = 99
