@@ -45,6 +45,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "ksg": {"features": "regression", "k": 20, "surrogates": 1},
 }
 LIMIT = {"ksg": 10_000}  # its time grows with n^1.5 or more
+NEIGHBOURS = 5.0
 MINE = "mine"
 MINE_LEVEL, MINE_WIDTHS = 0.3, (1, 3)
 MINE_HELD_OUT = 10_000
@@ -232,9 +233,10 @@ def draw_curves(scans: Mapping[str, PhaseScan], published: Published | None, tit
             )
         for name, found in scans.items():
             value, error = (each[1:] for each in curve(found, t))
-            if name == "mixture":  # fewer neighbours, and it knows nothing
+            if name == "mixture":  # with fewer neighbours in the widest buffer it knows nothing
                 at = int(np.flatnonzero(np.isclose(found.dataset.t.values, t))[0])
-                value = np.where(found.dataset.neighbours.values[at, 1:] >= 50.0, value, np.nan)
+                if found.dataset.neighbours.values[at, -1] < NEIGHBOURS:
+                    continue
             ax.fill_between(r, value - 2 * error, value + 2 * error, color=COLOURS[name], alpha=0.25, linewidth=0.0)
             ax.plot(r, value, color=COLOURS[name], marker="o", markersize=2.5, linewidth=1.0, label=name)
         ax.axhline(0.0, color=_INK, linewidth=0.6)
