@@ -247,7 +247,8 @@ def draw_curves(scans: Mapping[str, PhaseScan], published: Published | None, tit
         ax.set_xlabel("buffer width r  [pixels]", fontsize=9)
     for ax in axes[::2]:
         ax.set_ylabel("I(A:C|B$_r$)  [nats]", fontsize=9)
-    axes[0].legend(fontsize=7, framealpha=0.9)
+    handles, labels = axes[-1].get_legend_handles_labels()  # every method answers at the highest level
+    figure.legend(handles, labels, loc="outside upper right", ncols=len(labels), fontsize=7, frameon=False)
     figure.suptitle(title, fontsize=9, x=0.01, ha="left")
     figure.savefig(file, dpi=200)
 
