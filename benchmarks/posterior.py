@@ -53,7 +53,7 @@ CASES = {
     "chains": _Case(
         HiddenMarkovChain(L=16, flip=0.1), (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8), tuple(range(1, 8)), rows=16
     ),
-    "loops": _Case(ClosedLoops(L=8, samples=20_000), (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4), (1, 2)),
+    "loops": _Case(ClosedLoops(L=8, samples=100_000), (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4), (1, 2)),
 }
 
 

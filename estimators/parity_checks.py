@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from estimators.profile import FloatArray
 
-__all__ = ["BitCode", "Words", "parity_checks", "words_of_buffers"]
+__all__ = ["BitCode", "Words", "light_bases", "parity_checks", "words_of_buffers"]
 
 _VOTES = 64  # words with A per buffer: the lightest tell most, many together more
 _ROUNDS = 300  # of looking for light words, in random orders of the columns
@@ -51,11 +51,15 @@ class BitCode:
     ----------
     words : tuple of Words
         Of every column of A.
+    bases : tuple of tuples of (Words, array of bool)
+        Of every column of A and every buffer: a light basis of the words within these and the columns of A before,
+        and which of them have an odd number of bits 1.
     low, high : (d,) arrays
         What stands for 0 and for 1 in every column, the same where it never changes.
     """
 
     words: tuple[Words, ...]
+    bases: tuple[tuple[tuple[Words, NDArray[np.bool_]], ...], ...]
     low: FloatArray
     high: FloatArray
 
@@ -65,10 +69,16 @@ class BitCode:
         low, high = clean.min(axis=0), clean.max(axis=0)
         if len(clean) < 2 or not ((clean == low) | (clean == high)).all():
             return None
-        words = words_of_buffers(parity_checks((clean > low).astype(np.uint8)), sizes)
+        ones = (clean > low).astype(np.uint8)
+        checks = parity_checks(ones)
+        words = words_of_buffers(checks, sizes)
         if not any(len(each.group) for each in words):
             return None
-        return cls(tuple(words), low.astype(np.float64), high.astype(np.float64))
+        bases = tuple(
+            tuple((each, each.member @ ones[0] % 2.0 > 0.5) for each in light_bases(checks, sizes, target))
+            for target in range(sizes[0])
+        )
+        return cls(tuple(words), bases, low.astype(np.float64), high.astype(np.float64))
 
 
 def parity_checks(bits: NDArray[np.uint8]) -> list[int]:
@@ -145,6 +155,28 @@ def words_of_buffers(checks: Sequence[int], sizes: Sequence[int], seed: int = 0)
         chosen = sorted(chosen, key=lambda each: each[0].bit_count())[:_MOST]
         words = [word for word, _ in chosen]
         found.append(Words(_members(words, d), np.array([group for _, group in chosen], dtype=np.int64)))
+    return found
+
+
+def light_bases(checks: Sequence[int], sizes: Sequence[int], target: int, seed: int = 0) -> list[Words]:
+    """Return, of every buffer, a light basis of the words within it, a column of A, and those of A before that.
+
+    Parameters
+    ----------
+    checks, sizes, seed
+        As in `words_of_buffers`.
+    target : int
+        The column of A.
+    """
+    d = sum(sizes)
+    rng = np.random.default_rng(np.random.SeedSequence(seed))
+    found = []
+    for group, end in enumerate(accumulate(sizes)):
+        columns = [*range(target + 1), *range(sizes[0], end)]
+        inside = _within(checks, d, _mask(columns))
+        basis: dict[int, int] = {}
+        chosen = [word for word in _light(inside, columns, rng) if _add(basis, word)] if inside else []
+        found.append(Words(_members(chosen, d), np.full(len(chosen), group)))
     return found
 
 

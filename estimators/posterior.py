@@ -38,6 +38,7 @@ from estimators.posterior_places import trained_at_places, with_empty
 from estimators.posterior_stack import held_out_entropies
 from estimators.posterior_surrogate import PosteriorSurrogate, surrogate_samples
 from estimators.profile import IntArray, Profile, SurrogateBias, check_layout
+from estimators.uniform_code import UniformCode
 
 if TYPE_CHECKING:
     from estimators.posterior_training import Look
@@ -240,6 +241,7 @@ def fit_posterior(
             )
             part.answers = placed[0].answers
             return part
+        part.code = None if code is None else UniformCode(code, sizes)
         make = partial(
             make_answers,
             sizes,
@@ -270,6 +272,8 @@ def fit_posterior(
         part = fitted(len(parts) + number, drawn, every[0], 1)
         gaussian.append(PosteriorSurrogate.of(part, drawn, covariance))
     notes = [note for part in parts if part.training is not None for note in training_notes(part.training, asked)]
+    if any(part.code is not None for part in parts):
+        notes.append("clean bits obey parities: the uniform distribution over all that do is among the predictions")
     shape = tuple(int(size) for size in sizes)
     return PosteriorFit(shape, tuple(parts), len(x), seed, tuple(notes), tuple(gaussian))
 

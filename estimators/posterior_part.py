@@ -17,6 +17,7 @@ from estimators.threads import one_blas_thread
 if TYPE_CHECKING:
     from estimators.posterior_answers import Answers
     from estimators.posterior_training import Training
+    from estimators.uniform_code import UniformCode
 
 __all__ = ["Part", "splits"]
 
@@ -38,6 +39,7 @@ class Part:
     values: tuple[Values, ...]
     answers: Answers | None = None
     training: Training | None = None
+    code: UniformCode | None = None
 
     @classmethod
     def of(

@@ -1,4 +1,7 @@
-"""Posteriors of one level of noise, stacked: network, Gaussian, mixture, and the next narrower stack."""
+"""Posteriors of one level of noise, stacked: network, Gaussian, mixture, and the next narrower stack.
+
+Bits that obey parities have the uniform distribution over all that do in place of the Gaussian.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +71,7 @@ class Stack:
         assert part.answers is not None  # noqa: S101
         self.answers, self.values, self.noise, self.seed = part.answers, part.values, start.noise, seed
         self.levels = Levels.of([start], part.answers.device)
-        self.near = near
+        self.near, self.code = near, part.code
         self.until = 0 if near is None else near.groups  # the widest group, less one, that the mixture is asked for
         self.weights: list[FloatArray] = []  # (groups, 4): network, Gaussian, narrower, mixture
 
@@ -144,7 +147,7 @@ class Stack:
     def _predictions(
         self, clean: FloatArray, stream: int, begin: int
     ) -> Iterator[tuple[FloatArray, FloatArray, FloatArray]]:
-        """Posteriors of every column of A, (samples, groups, values): of network, Gaussian, and the mixture."""
+        """Posteriors of every column of A, (samples, groups, values): network, Gaussian or code, mixture."""
         import torch
 
         seen = self.noise.applied(clean, self.seed, (stream, begin))
@@ -154,6 +157,9 @@ class Stack:
             mixture = np.zeros((len(clean), 0, len(values.known)))
             if self.near is not None and self.until:
                 mixture = self.near.posterior(seen, target, self.until)[0]
+            if self.code is not None and len(values.known) == 2:  # in place of a Gaussian, which bits are not
+                exact = self.code.posterior(seen, target, self.noise)
+                gaussian = np.where(np.isfinite(exact), exact, gaussian)
             # of a level that could not be trained the network may say nothing
             known = np.isfinite(network[0]).all(axis=2, keepdims=True)
             yield np.where(known, network[0], gaussian[0]), gaussian[0], mixture
