@@ -31,6 +31,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from rich.console import Console
 
 here = Path(__file__).parent if "__file__" in globals() else Path.cwd()
 sys.path.insert(0, str(here.parent / "benchmarks"))
@@ -41,7 +42,6 @@ from mine_protocol import mine_information
 from cmi import check_scan, noise_schedule, open_dataset, phase_scan
 from cmi.exact import GaussianField
 from cmi.report import check_report
-from cmi.screen import console
 
 SMALL = os.environ.get("PHASE_SCAN_SMALL") == "1"  # for tests: the same steps on less data
 folder = Path(os.environ.get("PHASE_SCAN_DATA", "../shared/data")) / "mnist"
@@ -54,6 +54,9 @@ published = paper_map.Published.read(file) if file.is_file() and real and not SM
 kept = Path(os.environ.get("PHASE_SCAN_PAPER_MAP") or tempfile.mkdtemp())
 widths = range(13) if data.samples.shape[1] > 25 else range(4)
 print(data, "\npublished numbers:", "found" if published else "not here")
+
+
+plain = Console(width=150, color_system=None, force_jupyter=False, soft_wrap=True)
 
 
 class Picture:
@@ -136,8 +139,15 @@ if real and not SMALL:
     some = open_dataset(str(next(folder.glob("train-images*"))), limit=10_000).cropped("1:,1:")
 short = {"steps": 20} if SMALL else {"train_minutes": 1.0}
 checked = phase_scan(some, levels=[0.1, 0.3, 0.6][: 1 if SMALL else 3], widths=widths, method="posterior", **short)
-found = check_scan(checked, some)
-console().print(check_report(checked, found))
+found = check_scan(checked, some, width=1)
+plain.print(check_report(checked, found))
+for t in checked.dataset.t.values:
+    one = checked.dataset.sel(t=t, r=1)
+    altered = next(row for row in found.rows if row.check == "permuted C" and row.level == t and row.width == 1)
+    print(
+        f"t = {t}, r = 1: scanned {float(one.cmi):.4f} +- {float(one.stderr):.4f}, "
+        f"with C permuted {altered.value:.4f} +- {altered.stderr:.4f}"
+    )
 print("passed" if found.passed else "failed")
 
 # %% [markdown]
