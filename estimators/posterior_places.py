@@ -21,7 +21,7 @@ from estimators.known_noise import KnownNoise, bits
 from estimators.posterior_data import Values
 from estimators.posterior_options import LEAST_SAMPLES, Asked, need_torch, training_notes
 from estimators.posterior_part import Part, splits
-from estimators.posterior_stack import held_out_entropies
+from estimators.posterior_stack import WEIGHED_BY, held_out_entropies
 from estimators.profile import IntArray, Profile
 from estimators.threads import one_blas_thread
 
@@ -170,8 +170,11 @@ class PlacedPosterior:
             raise ValueError(f"the network belongs to {self.n} samples of {self.d} columns, got {x.shape}")
         noise = KnownNoise.of(snr, flip)
         part = self.parts[place]
-        clean = with_empty(bits(x.astype(np.float64)) if part.binary else x)[:, self.windows[place]]
-        entropies = held_out_entropies(part, clean, noise, self.sizes, self.seed, mixture=False)
+        held = part.validation[:WEIGHED_BY]
+        rows = np.concatenate([held, part.test])  # the others are not looked at
+        clean = with_empty((bits(x.astype(np.float64)) if part.binary else x)[rows])[:, self.windows[place]]
+        few = replace(part, validation=np.arange(len(held)), test=np.arange(len(held), len(rows)))
+        entropies = held_out_entropies(few, clean, noise, self.sizes, self.seed, mixture=False)
         local = entropies[1:-1] - entropies[-1]
         notes = (f"averaged over {len(part.test)} of the {self.n} samples, held out", *self.notes)
         cuts = len(self.sizes) - 2

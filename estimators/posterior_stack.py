@@ -18,13 +18,13 @@ from estimators.posterior_part import Part
 from estimators.profile import FloatArray
 from estimators.stacking import stacking_weights
 
-__all__ = ["CHUNK", "SEEN", "Stack", "held_out_entropies"]
+__all__ = ["CHUNK", "SEEN", "WEIGHED_BY", "Stack", "held_out_entropies"]
 
 CHUNK = 500  # samples whose posteriors are held together
 SEEN = 4  # first word of the spawn key of the noise on samples that are averaged over
 _WEIGHED = 5  # and on those that a stack is weighed by
 _DRAWS = 4  # noisy values of A by which a stack is weighed
-_WEIGHED_BY = 2000  # samples at most, for a handful of weights
+WEIGHED_BY = 2000  # samples at most, for a handful of weights
 _STACKED = 0.1  # of the range of A: their noise, at most; more would hide which is better
 _FEW = 3.0  # effective neighbours, below which the mixture is not looked at: it repeats single samples
 _LITTLE = 0.01  # weight of the mixture that is not worth its time
@@ -45,7 +45,7 @@ def held_out_entropies(
         if mixture and (noise.sigma > 0.0 or noise.flip > 0.0):
             near = NearSamples(part.units(x[part.train]), part.values, sizes, start.noise)
         stack = Stack(part, start, seed, near)
-        stack.weigh(part.units(x[part.validation[:_WEIGHED_BY]]))
+        stack.weigh(part.units(x[part.validation[:WEIGHED_BY]]))
         for begin in range(0, len(part.test), CHUNK):
             rows = part.test[begin : begin + CHUNK]
             total[:, begin : begin + len(rows)] = stack.entropies(part.units(x[rows]), begin)
