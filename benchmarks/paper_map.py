@@ -267,7 +267,8 @@ def draw_maps(scans: Mapping[str, PhaseScan], published: Published | None, title
     figure = Figure(figsize=(7.2, 2.9), layout="constrained")
     FigureCanvasAgg(figure)
     top = max(float(np.nanmax(np.abs(values[1:]))) for values in panels.values())
-    for ax, (name, values) in zip(figure.subplots(1, len(panels), sharey=True), panels.items(), strict=True):
+    row = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for ax, (name, values) in zip(row, panels.items(), strict=True):
         mesh = ax.pcolormesh(LEVELS, WIDTHS[1:], values.T, cmap="RdBu_r", vmin=-top, vmax=top, rasterized=True)
         ax.set_title(name, fontsize=9, loc="left")
         ax.set_xlabel("noise level t", fontsize=9)
