@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from os import PathLike
 from typing import TYPE_CHECKING
 
@@ -68,9 +69,10 @@ def plot_positions(found: PositionMap) -> Figure:
     for ax in axes.flat:
         ax.tick_params(labelsize=7)
     config = found.config
-    hatched = "; hatched: not two errors above 0" if len(found.space) == 2 else ""
+    hatched = "hatched: not two errors above 0" if len(found.space) == 2 else ""
     title = f"{config['data']['name']}, {named(config['method'], config['options'])}, reach {config['reach']}"
-    figure.suptitle(f"{title}{hatched}", fontsize=7, x=0.01, ha="left", color=_INK)
+    lines = [line for part in (title, hatched) for line in textwrap.wrap(part, round(17.0 * size[0]))]
+    figure.suptitle("\n".join(lines), fontsize=7, x=0.01, ha="left", color=_INK)
     return figure
 
 
