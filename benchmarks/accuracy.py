@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from cmi.figures import check_picture
 from cmi.output import check_output
-from cmi.plot import check_picture
 from estimators import Profile, copula_profile, gaussian_profile, ksg_profile
 
 FloatArray = NDArray[np.float64]

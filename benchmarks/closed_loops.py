@@ -50,7 +50,7 @@ def main() -> None:
         f"{time.perf_counter() - start:.0f} s"
     )
     if arguments.plot is not None:
-        from cmi.plot import save_sizes
+        from cmi.size_plot import save_sizes
 
         save_sizes(scans, arguments.plot, overwrite=True)
 

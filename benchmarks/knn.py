@@ -58,8 +58,8 @@ from peers import CHECKED, OURS, PEERS, Counts, Peer, count
 from rich.console import Console
 from standard_errors import truth
 
+from cmi.figures import check_picture
 from cmi.output import check_output, replacing
-from cmi.plot import check_picture
 from estimators.threads import available_threads
 
 FloatArray = NDArray[np.float64]

@@ -5,24 +5,15 @@ Heavy imports happen inside the commands, so that help texts and mistyped option
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import cmi.flags as flags
 from cmi.position_run import load, run_positions
-from cmi.scan_files import (
-    check_targets,
-    default_picture,
-    keep,
-    of_several_sizes,
-    replaces,
-    save,
-    scan_data,
-    to_resume,
-)
+from cmi.scan_files import check_targets, default_picture, of_several_sizes, scan_data, to_resume
+from cmi.scan_run import draw_scans, print_scans, run_scans, several
 from cmi.screen import bar, console, errors
 from cmi.workers import signals, uninterrupted
 from cmi.workers import workers as processes
@@ -228,9 +219,6 @@ def run(
         check_targets(out, plot, resume, every, overwrite=overwrite)
         if workers < 1:
             raise ValueError(f"--workers must be at least 1, got {workers}")
-        with uninterrupted():
-            from cmi.scan import ScanFailed, ScanInterrupted
-            from cmi.sizes import SizesFailed, SizesInterrupted
         arguments: dict[str, Any] = {
             "levels": flags.levels(levels),
             "widths": flags.widths(widths),
@@ -262,39 +250,14 @@ def run(
                 del arguments[name]
             if widths is None:
                 del arguments["widths"]
-            try:
-                written = run_positions(
-                    samples, workers, out, plot, resume, overwrite=overwrite, stride=everywhere, **arguments
-                )
-            except KeyboardInterrupt:
-                raise typer.Exit(130) from None
+            written = run_positions(
+                samples, workers, out, plot, resume, overwrite=overwrite, stride=everywhere, **arguments
+            )
             _say(written, out, "map")
             return
-        scans: dict[float | None, PhaseScan]
-        total = (len(arguments["levels"]) + refine) * len(every)
-        try:
-            if sides is None:
-                scans = {None: _scan_with_bar(samples, workers, resume=earlier.get(None), **arguments)}
-            else:
-                scans = _sizes_with_bar(samples, workers, sides, how, resume=earlier, **arguments)
-        except (ScanInterrupted, SizesInterrupted) as interrupt:
-            keep(_by_size(interrupt.partial), out, "Interrupted", total)
-            if Path(kept := arguments.get("network", "")).is_file():
-                console().print(f"The training is kept in {kept}, where the same command goes on.")
-            raise typer.Exit(130) from None
-        except (ScanFailed, SizesFailed) as failure:
-            keep(_by_size(failure.partial), out, "Failed", total)
-            raise
-        for size, scan in scans.items():  # levels that were added last time, and not this time, stay
-            if size in earlier and replaces(out, resume, size):
-                scans[size] = scan.with_levels_of(earlier[size])
-        # What was computed is safe before anything is printed: a terminal may be gone by then.
-        with uninterrupted():
-            written = [] if out is None else save(scans, out, overwrite=overwrite)
-        if plot is not None:
-            _draw(scans, plot, overwrite=overwrite)
-            written.append(plot)
-        _print(scans)
+        written = run_scans(
+            samples, workers, out, plot, resume, sides, how, earlier=earlier, overwrite=overwrite, **arguments
+        )
         _say(written, out, "scan" if sides is None else "scans, each as FILE.L5.nc, ...")
 
 
@@ -306,7 +269,7 @@ def show(file: ScanFile, debug: Debug = False) -> None:
 
         found = load(file)
         if isinstance(found, PhaseScan):
-            _print({None: found})
+            print_scans({None: found})
             return
         from cmi.position_report import positions_report
 
@@ -386,8 +349,9 @@ def plot(
     kind: Annotated[
         str | None,
         typer.Option(
-            help="Of one scan: map, the CMI map and xi, or decay, the CMI against r with the fitted forms. Of "
-            "several: sizes, where they cross and fall on one curve.  [default: map or sizes]",
+            help="Of one scan: map, the CMI map and xi; decay, the CMI against r with the fitted forms; or bias, "
+            "what the method reads too much on Gaussian data. Of several: sizes, where they cross and fall on one "
+            "curve.  [default: map or sizes]",
             show_default=False,
         ),
     ] = None,
@@ -405,8 +369,8 @@ def plot(
     with errors(debug):
         from cmi.result import PhaseScan
 
-        if kind not in (None, "map", "decay", "sizes"):
-            raise ValueError(f"--kind takes map, decay or sizes, got {kind!r}")
+        if kind not in (None, "map", "decay", "bias", "sizes"):
+            raise ValueError(f"--kind takes map, decay, bias or sizes, got {kind!r}")
         if kind is not None and (kind == "sizes") != (len(files) > 1):
             wanted = "the scans of several sizes" if kind == "sizes" else "one scan"
             raise ValueError(f"--kind {kind} draws {wanted}, got {len(files)} file{'s'[: len(files) > 1]}")
@@ -418,7 +382,7 @@ def plot(
         if found is None or isinstance(found, PhaseScan):
             scans: dict[float | None, PhaseScan]
             scans = of_several_sizes(files) if found is None else {None: found}
-            _draw(scans, target, overwrite=overwrite, decay=kind == "decay")
+            draw_scans(scans, target, overwrite=overwrite, kind=kind or "map")
         else:
             from cmi.position_plot import save_positions
 
@@ -440,7 +404,7 @@ def transition(
     with errors(debug):
         from cmi.report import sizes_report
 
-        console().print(sizes_report(_several(of_several_sizes(files))))
+        console().print(sizes_report(several(of_several_sizes(files))))
 
 
 @app.command()
@@ -499,64 +463,6 @@ def _say(written: list[Path], out: Path | None, what: str) -> None:
         console().print(f"Wrote {target}")
     if out is None:
         console().print(f"Nothing was saved: give --out FILE.nc to keep the {what}.".replace("....", "..."))
-
-
-def _by_size(partial: PhaseScan | Mapping[float, PhaseScan]) -> dict[float | None, PhaseScan]:
-    return dict(partial.items()) if isinstance(partial, Mapping) else {None: partial}
-
-
-def _print(scans: Mapping[float | None, PhaseScan]) -> None:
-    from cmi.report import scan_report, sizes_report
-
-    screen, several = console(), _several(scans)
-    screen.print(sizes_report(several) if several else scan_report(scans[None], screen.width))
-
-
-def _draw(scans: Mapping[float | None, PhaseScan], target: Path, *, overwrite: bool, decay: bool = False) -> None:
-    from cmi.plot import save_plot, save_sizes
-
-    if several := _several(scans):
-        save_sizes(several, target, overwrite=overwrite)
-    else:
-        save_plot(scans[None], target, kind="decay" if decay else "map", overwrite=overwrite)
-
-
-def _several(scans: Mapping[float | None, PhaseScan]) -> dict[float, PhaseScan]:
-    """The scans of several sizes; none for one scan of whole samples."""
-    return {size: scan for size, scan in scans.items() if size is not None}
-
-
-def _scan_with_bar(samples: SampleSet, workers: int, **arguments: Any) -> PhaseScan:
-    from cmi.scan import phase_scan
-
-    total = len(arguments["levels"]) + arguments["refine"]
-    with bar("noise levels", total) as advance, processes(workers) as executor:
-        return phase_scan(samples, executor=executor, progress=advance, training=advance.training, **arguments)
-
-
-def _sizes_with_bar(
-    samples: SampleSet,
-    workers: int,
-    sides: list[int],
-    how: Literal["crop", "block"],
-    resume: Mapping[float | None, PhaseScan],
-    **arguments: Any,
-) -> dict[float | None, PhaseScan]:
-    from cmi.sizes import scan_sizes
-
-    total = (len(arguments["levels"]) + arguments["refine"]) * len(sides)
-    with bar("levels of all sizes", total) as advance, processes(workers) as executor:
-        scans = scan_sizes(
-            samples,
-            sides,
-            how=how,
-            executor=executor,
-            progress=advance,
-            training=advance.training,
-            resume=_several(resume),
-            **arguments,
-        )
-    return dict(scans.items())
 
 
 if __name__ == "__main__":

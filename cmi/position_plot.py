@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cmi.figures import BLUE, INK, check_picture, hatched, new_figure, save_figure
 from cmi.methods import named
-from cmi.output import check_output, replacing
+from cmi.output import check_output
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,10 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["plot_positions", "save_positions"]
 
-_INK = "#222222"
 _SHOWN = 4  # levels and widths, at most: more cannot be read at column width
 _SIGNIFICANT = 2.0  # standard errors; places below are drawn as noise
-_BLUE = "#0072B2"
 
 
 def plot_positions(found: PositionMap) -> Figure:
@@ -44,22 +43,18 @@ def plot_positions(found: PositionMap) -> Figure:
     >>> len(plot_positions(found).axes)
     2
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     if len(found.space) == 3:
         raise ValueError("maps of three dimensions cannot be drawn: take slices of found.dataset.cmi")
     if not found.dataset.finished.any():
         raise ValueError("no place is finished: there is nothing to draw")
     levels, widths = (_some(found.dataset[name].values) for name in ("t", "r"))
     size = (1.0 + 1.9 * len(levels), 0.8 + 1.7 * len(widths))
-    figure = Figure(figsize=size, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(*size)
     axes = figure.subplots(len(widths), len(levels), sharex=True, sharey="row", squeeze=False)
     for column, t in enumerate(levels):
         draw = _images if len(found.space) == 2 else _curves
         draw(found, t, widths, axes[:, column])
-        axes[0, column].set_title(f"t = {found.dataset.t.values[t]:g}", fontsize=9, color=_INK)
+        axes[0, column].set_title(f"t = {found.dataset.t.values[t]:g}", fontsize=9, color=INK)
     for row, r in enumerate(widths):
         width = f"r = {found.dataset.r.values[r]}"
         what = "row y  [pixels]" if len(found.space) == 2 else "I(A:C|B$_r$)  [nats]"
@@ -72,7 +67,7 @@ def plot_positions(found: PositionMap) -> Figure:
     hatched = "hatched: not two errors above 0" if len(found.space) == 2 else ""
     title = f"{config['data']['name']}, {named(config['method'], config['options'])}, reach {config['reach']}"
     lines = [line for part in (title, hatched) for line in textwrap.wrap(part, round(17.0 * size[0]))]
-    figure.suptitle("\n".join(lines), fontsize=7, x=0.01, ha="left", color=_INK)
+    figure.suptitle("\n".join(lines), fontsize=7, x=0.01, ha="left", color=INK)
     return figure
 
 
@@ -86,15 +81,11 @@ def save_positions(found: PositionMap, path: str | PathLike[str], *, overwrite: 
     ValueError
         As `plot_positions`.
     """
-    path = check_output(path, overwrite=overwrite)
-    figure = plot_positions(found)
-    with replacing(path, overwrite=overwrite) as temporary:
-        figure.savefig(temporary, dpi=200)
+    check_picture(check_output(path, overwrite=overwrite))
+    save_figure(plot_positions(found), path, overwrite=overwrite)
 
 
 def _images(found: PositionMap, t: int, widths: list[int], axes: NDArray[np.object_]) -> None:
-    from matplotlib.patches import Rectangle
-
     data = found.dataset
     y, x = (_edges(data[name].values.astype(np.float64), found.config["stride"]) for name in ("y", "x"))
     cmi, stderr = data.cmi.values[t], data.stderr.values[t]
@@ -105,11 +96,7 @@ def _images(found: PositionMap, t: int, widths: list[int], axes: NDArray[np.obje
         mesh = ax.pcolormesh(
             x, y, np.where(clear, cmi[r], np.nan), vmin=0.0, vmax=top, cmap="viridis", rasterized=True
         )
-        for i, j in zip(*np.nonzero(np.isfinite(cmi[r]) & ~clear), strict=True):
-            corner, sides = (x[j], y[i]), (x[j + 1] - x[j], y[i + 1] - y[i])
-            ax.add_patch(
-                Rectangle(corner, *sides, facecolor="#e8e8e8", edgecolor="#b0b0b0", hatch="////", linewidth=0.0)
-            )
+        hatched(ax, x, y, np.isfinite(cmi[r]) & ~clear)
         ax.set_xlim(x[0], x[-1])
         ax.set_ylim(y[-1], y[0])
         ax.set_aspect("equal")
@@ -123,9 +110,9 @@ def _curves(found: PositionMap, t: int, widths: list[int], axes: NDArray[np.obje
     x = data.x.values
     for row, r in enumerate(widths):
         value, error = data.cmi.values[t, r], 2.0 * data.stderr.values[t, r]
-        axes[row].fill_between(x, value - error, value + error, color=_BLUE, alpha=0.25, linewidth=0.0)
-        axes[row].plot(x, value, color=_BLUE, marker="o", markersize=2.5, linewidth=1.0)
-        axes[row].axhline(0.0, color=_INK, linewidth=0.6)
+        axes[row].fill_between(x, value - error, value + error, color=BLUE, alpha=0.25, linewidth=0.0)
+        axes[row].plot(x, value, color=BLUE, marker="o", markersize=2.5, linewidth=1.0)
+        axes[row].axhline(0.0, color=INK, linewidth=0.6)
 
 
 def _some(values: NDArray[np.generic]) -> list[int]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 from cmi.screen import bar, console
 from cmi.workers import uninterrupted, workers
 
@@ -50,7 +52,7 @@ def run_positions(
 
     Raises
     ------
-    KeyboardInterrupt
+    typer.Exit
         If interrupted: what was finished is kept beside `out`, and said.
     """
     from cmi.position_map import PositionMap
@@ -73,7 +75,7 @@ def run_positions(
         _keep(interrupt.partial, out, "Interrupted")
         if Path(kept := arguments.get("network", "")).is_file():
             console().print(f"The training is kept in {kept}, where the same command goes on.")
-        raise
+        raise typer.Exit(130) from None
     except PositionsFailed as failure:
         _keep(failure.partial, out, "Failed")
         raise

@@ -27,7 +27,8 @@ from pathlib import Path
 import numpy as np
 
 from cmi import estimate_cmi, locate_transition, open_dataset, phase_scan, scan_sizes
-from cmi.plot import plot_decay, plot_sizes
+from cmi.plot import plot_decay
+from cmi.size_plot import plot_sizes
 
 SMALL = os.environ.get("PHASE_SCAN_SMALL") == "1"  # for tests: the same steps on less data
 file = Path(os.environ.get("PHASE_SCAN_DATA", "../shared/data")) / "mnist" / "train-images-idx3-ubyte.gz"

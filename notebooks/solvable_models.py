@@ -27,7 +27,8 @@ import numpy as np
 from cmi import exact_scan, locate_transition, phase_scan, scan_sizes
 from cmi.data.sample_set import SampleSet
 from cmi.exact import Cat, ClosedLoops, GaussianChain, RepetitionCode
-from cmi.plot import plot_decay, plot_sizes
+from cmi.plot import plot_decay
+from cmi.size_plot import plot_sizes
 
 SMALL = os.environ.get("PHASE_SCAN_SMALL") == "1"  # for tests: the same steps on less data
 

@@ -47,7 +47,9 @@ FLOW = [
     "scan_check",
     "known_cells",
     "self_check",
+    "figures",
     "plot",
+    "size_plot",
     "position_plot",
     "report",
     "position_report",
@@ -55,6 +57,7 @@ FLOW = [
     "flags",
     "screen",
     "scan_files",
+    "scan_run",
     "position_run",
     "cli",
 ]

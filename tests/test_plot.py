@@ -7,11 +7,13 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from commands import call, fails
 from test_transition import scan_with_lengths
 
 from cmi import PhaseScan, exact_scan, open_dataset, phase_scan
 from cmi.exact import ClosedLoops, GaussianChain
-from cmi.plot import plot_decay, plot_map, plot_markov_length, plot_scan, plot_sizes, save_plot, save_sizes
+from cmi.plot import plot_bias, plot_decay, plot_map, plot_markov_length, plot_scan, save_plot
+from cmi.size_plot import plot_sizes, save_sizes
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +76,33 @@ def test_what_is_no_higher_than_the_floor_is_hatched() -> None:
     )
     assert not calibrated.floor[0].any()  # what was subtracted is no floor
     assert "ksg (calibrate) estimate" in plot_scan(calibrated).figure.axes[0].get_title(loc="left")
+
+
+def test_the_bias_is_drawn_where_it_was_measured(scan: PhaseScan, tmp_path: Path) -> None:
+    measured = phase_scan(
+        open_dataset("digits", limit=300), levels=[0.2, 0.5], widths=[1, 2], center=(1, 3), reach=3, method="ksg"
+    )
+    bias = measured.dataset.surrogate_bias
+    bias.values[:] = [[-0.2, 0.1], [0.01, -0.01]]
+    measured.dataset.surrogate_stderr.values[:] = 0.02
+    ax = plot_bias(measured)
+    drawn = ax.collections[0].get_array()
+    assert drawn is not None
+    np.testing.assert_array_equal(np.ma.filled(drawn, 9.0), [[-0.2, 9.0], [0.1, 9.0]])
+    assert ax.collections[0].get_clim() == (-0.2, 0.2)
+    assert len(ax.patches) == 2
+    assert ax.get_title(loc="right") == "hatched: within two errors"
+    whole = plot_scan(measured).figure
+    assert len(whole.axes) == 5  # three panels and two colour bars
+    assert [panel.get_xlabel() for panel in whole.axes[:3]] == ["", "", "noise level t"]
+    with pytest.raises(ValueError, match="no surrogates, whose bias could be drawn"):
+        plot_bias(scan)
+    measured.save(tmp_path / "s.nc")
+    assert call("plot", tmp_path / "s.nc", "--kind", "bias").exit_code == 0
+    assert (tmp_path / "s.png").read_bytes().startswith(b"\x89PNG")
+    fails("--kind takes map, decay, bias or sizes", "plot", tmp_path / "s.nc", "--kind", "biased")
+    with pytest.raises(ValueError, match="kind is one of map, decay, bias, got 'sizes'"):
+        save_plot(measured, tmp_path / "t.png", kind="sizes")
 
 
 def test_levels_without_a_length_are_crossed() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import pickle
 import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
@@ -17,7 +16,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import logsumexp
 
-import estimators.posterior_options as posterior_options
 import estimators.posterior_stack as posterior_stack
 from cmi import estimate_cmi, phase_scan
 from cmi.exact import Cat, GaussianChain, GaussianField, HiddenMarkovChain
@@ -25,7 +23,6 @@ from estimators.gaussian_start import gaussian_start
 from estimators.known_noise import KnownNoise, bits
 from estimators.noised_posterior import cross_entropy
 from estimators.posterior import fit_posterior, posterior_profile
-from estimators.posterior_answers import Levels
 from estimators.posterior_data import Values, hats
 from estimators.posterior_loss import corrected_loss, padded
 from estimators.posterior_part import splits
@@ -271,136 +268,6 @@ def test_labels_without_meaning_are_not_learnt_by_heart() -> None:
     x = rng.integers(0, 2, (300, 12)).astype(float)
     found = posterior_profile(x, (1, 5, 6), snr=50.0, steps=400)
     assert abs(found.value[0]) < 0.05 + 4.0 * np.sqrt(found.covariance()[0, 0])
-
-
-def stopped_at(look: int) -> Any:
-    """A progress that is interrupted at one of the looks."""
-    seen: list[Look] = []
-
-    def progress(one: Look) -> None:
-        seen.append(one)
-        if len(seen) == look:
-            raise KeyboardInterrupt
-
-    return progress
-
-
-def test_training_goes_on_where_it_was_interrupted(tmp_path: Path) -> None:
-    x, sizes, _ = columns(GaussianField(L=5), 1500)
-    options: dict[str, Any] = {"snrs": [1.0, 4.0], "steps": 60, "hidden": 6}
-    whole = fit_posterior(x, sizes, **options)
-    file = tmp_path / "net.pt"
-    for look in (1, 5):
-        with pytest.raises(KeyboardInterrupt):
-            fit_posterior(x, sizes, **options, network=file, progress=stopped_at(look))
-    assert file.exists()
-    resumed = fit_posterior(x, sizes, **options, network=file)
-    seen: list[Look] = []
-    again = fit_posterior(x, sizes, **options, network=file, progress=seen.append)
-    assert not seen  # what is done is not done again
-    for snr in (1.0, 4.0):
-        expected = whole.profile(x, snr=snr)
-        for fit in (resumed, again):
-            assert (fit.profile(x, snr=snr).local == expected.local).all()
-    # a network answers for levels between its own
-    between = fit_posterior(x, sizes, **{**options, "snrs": [2.0]}, network=file)
-    assert np.isfinite(between.profile(x, snr=2.0).value).all()
-    assert [each.name for each in tmp_path.iterdir()] == ["net.pt"]
-
-
-class _Evil:
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (Path("evil").touch, ())
-
-
-def test_files_of_other_networks_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    x, sizes, _ = columns(GaussianField(L=5), 400)
-    file = tmp_path / "net.pt"
-    options: dict[str, Any] = {"snrs": [1.0, 4.0], "steps": 5, "hidden": 4}
-    fit_posterior(x, sizes, **options, network=file)
-    kept = file.read_bytes()
-    with pytest.raises(ValueError, match="other samples or options: name another file"):
-        fit_posterior(x + 1.0, sizes, **options, network=file)
-    with pytest.raises(ValueError, match="other samples or options"):
-        fit_posterior(x, sizes, **{**options, "hidden": 6}, network=file)
-    with pytest.raises(ValueError, match="trained for other levels"):
-        fit_posterior(x, sizes, **{**options, "snrs": [0.1]}, network=file)
-    assert file.read_bytes() == kept
-    file.write_bytes(pickle.dumps(_Evil()))
-    with pytest.raises(ValueError, match="holds no posterior network"):
-        fit_posterior(x, sizes, **options, network=file)
-    torch.save({"phase-scan": 1, "fingerprint": _Evil(), "parts": {}}, file)
-    with pytest.raises(ValueError, match="holds no posterior network"):
-        fit_posterior(x, sizes, **options, network=file)
-    assert not Path("evil").exists()
-    with pytest.raises(FileNotFoundError, match="does not exist: make it first"):
-        fit_posterior(x, sizes, **options, network=tmp_path / "missing" / "net.pt")
-    with pytest.raises(IsADirectoryError, match="is a folder: name a file"):
-        fit_posterior(x, sizes, **options, network=tmp_path)
-    monkeypatch.setattr("os.access", lambda *_: False)
-    with pytest.raises(PermissionError, match="cannot be written to: name another"):
-        fit_posterior(x, sizes, **options, network=tmp_path / "new.pt")
-
-
-def test_one_of_several_networks_is_not_all_of_them(tmp_path: Path) -> None:
-    """Interrupted in the second fold, a file does not pass for one that is done, whose levels may be others."""
-    x, sizes, _ = columns(GaussianField(L=5), 400)
-    options: dict[str, Any] = {"steps": 20, "hidden": 4, "folds": 2, "network": tmp_path / "net.pt"}
-    steps = [0]
-
-    def second(look: Look) -> None:
-        if look.step < steps[-1]:
-            raise KeyboardInterrupt
-        steps.append(look.step)
-
-    with pytest.raises(KeyboardInterrupt):
-        fit_posterior(x, sizes, snrs=[1.0, 4.0], **options, progress=second)
-    with pytest.raises(ValueError, match="is being trained for other levels: name another file, or remove it"):
-        fit_posterior(x, sizes, snrs=[2.0], **options)
-    assert fit_posterior(x, sizes, snrs=[1.0, 4.0], **options).profile(x, snr=1.0).local.shape[1] == 400
-    fit_posterior(x, sizes, snrs=[2.0], **options)
-
-
-def test_training_goes_on_at_another_device(tmp_path: Path) -> None:
-    """The random numbers of another device cannot be taken over, nor does that stop it."""
-    x, sizes, _ = columns(GaussianField(L=5), 400)
-    file = tmp_path / "net.pt"
-    options: dict[str, Any] = {"snrs": [1.0], "steps": 40, "hidden": 4, "network": file}
-    with pytest.raises(KeyboardInterrupt):
-        fit_posterior(x, sizes, **options, progress=stopped_at(5))
-    content = torch.load(file, weights_only=True)
-    state = content["parts"]["0"]
-    state["device"], state["generator"] = "cuda", torch.zeros(16, dtype=torch.uint8)
-    torch.save(content, file)
-    fit = fit_posterior(x, sizes, **options)
-    assert fit.parts[0].training is not None
-    assert fit.parts[0].training.done
-
-
-def test_training_that_diverges(monkeypatch: pytest.MonkeyPatch) -> None:
-    x, sizes, _ = columns(GaussianField(L=5), 400)
-    monkeypatch.setattr(posterior_options, "_RATE", 1e30)
-    with pytest.raises(RuntimeError, match="training diverged"):
-        fit_posterior(x, sizes, snrs=[1.0], steps=1000, hidden=4)
-
-
-def test_a_level_without_a_finite_loss(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is left out and told, the others are trained, and the answers there are those of the rest of the stack."""
-    x, sizes, _ = columns(GaussianField(L=5), 1500)
-    noisy = Levels.noisy
-
-    def broken(self: Levels, clean: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        y = noisy(self, clean, generator)
-        return torch.where(self.sigma[:, None, None] > 5.0, torch.nan, y)
-
-    monkeypatch.setattr(Levels, "noisy", broken)
-    fit = fit_posterior(x, sizes, snrs=[4.0, 1.0, 1e-3], steps=60, hidden=4)
-    assert "not trained at noise 31.6, where its loss was not finite" in fit.notes[1]
-    assert fit.parts[0].training is not None
-    assert fit.parts[0].training.left_out == [2]
-    for snr in (4.0, 1e-3):
-        assert np.isfinite(fit.profile(x, snr=snr).value).all()
 
 
 @pytest.mark.parametrize("snr", [1e-300, 1e-30, 1e30, 1e300])
