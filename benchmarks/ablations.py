@@ -12,7 +12,8 @@ images with the same noise:
     no start     answers begin as the marginal distribution of A, not as those of a Gaussian
     no others    trained on the centre pixel alone, not on the pixels next to it as well
     half         trained on half of the images
-    1/4, 1/2, 2  as many times the steps
+
+and any of them followed by "x 4" for four times the steps, or "x 0.5" for half of them.
 
 A row gives the held-out cross-entropy, mean over the levels shown and all widths, in 10^-3 nats, less that of the
 first row (paired: its error is that of the mean of differences), I(A:BC), and the CMI at r = 1; of the field, how
@@ -52,7 +53,16 @@ LEVELS = tuple(round(0.1 * k, 1) for k in range(10))
 SHOWN = (0.1, 0.3, 0.6)
 WIDTHS = tuple(range(13))
 PREDICTIONS = ("network", "Gaussian", "narrower", "mixture")
-NETWORKS = ("as it is", "no start", "no others", "half", "1/4", "1/2", "2")
+IDEAS = ("as it is", "no start", "no others", "half")
+NETWORKS = (
+    *IDEAS,
+    "as it is x 0.25",
+    "as it is x 0.5",
+    "as it is x 2",
+    "as it is x 4",
+    "no others x 4",
+    "half x 4",
+)
 STACKS = {
     "no Gaussian": ("network", "narrower", "mixture"),
     "no mixture": ("network", "Gaussian", "narrower"),
@@ -104,16 +114,30 @@ def of_field(samples: int, seed: int) -> Task:
     return Task.of_images(model.sample(samples, seed), truth)
 
 
+def parsed(name: str) -> tuple[str, float]:
+    """Split the name of a network into what is left out and how many times the steps it has.
+
+    Examples
+    --------
+    >>> parsed("no others x 4"), parsed("half")
+    (('no others', 4.0), ('half', 1.0))
+    """
+    idea, _, times = name.partition(" x ")
+    if idea not in IDEAS:
+        raise ValueError(f"networks are of {', '.join(IDEAS)}, got {idea!r}")
+    return idea, float(times or 1.0)
+
+
 def trained(task: Task, name: str, steps: int, out: Path, seed: int) -> PosteriorFit:
     """Train a network, or take the one that is there."""
-    times = {"1/4": 0.25, "1/2": 0.5, "2": 2.0}.get(name, 1.0)
+    idea, times = parsed(name)
     noise = noise_schedule("interpolation")
-    neighbours = None if name == "no others" else neighbour_windows(task.shape, task.regions)
+    neighbours = None if idea == "no others" else neighbour_windows(task.shape, task.regions)
     begun = time.perf_counter()
     with ExitStack() as patches:
-        if name == "no start":
+        if idea == "no start":
             patches.enter_context(_marginal_start())
-        if name == "half":
+        if idea == "half":
             patches.enter_context(_fewer(0.5))
         fit = fit_posterior(
             task.x,
@@ -121,7 +145,7 @@ def trained(task: Task, name: str, steps: int, out: Path, seed: int) -> Posterio
             snrs=[float(noise.snr(t)) for t in LEVELS],
             steps=round(times * steps),
             neighbours=neighbours,
-            network=out / f"{name.replace('/', '-').replace(' ', '-')}.pt",
+            network=out / f"{name.replace(' ', '-')}.pt",
             seed=seed,
         )
     print(f"{name}: {time.perf_counter() - begun:.0f} s; {fit.notes[0]}", flush=True)
@@ -129,13 +153,16 @@ def trained(task: Task, name: str, steps: int, out: Path, seed: int) -> Posterio
 
 
 def read(task: Task, fit: PosteriorFit, name: str, use: Sequence[str] = PREDICTIONS) -> FloatArray:
-    """Return held-out cross-entropies (levels shown, 1 + widths, samples), stacked of some predictions."""
+    """Return held-out cross-entropies (levels shown, 1 + widths, samples), stacked of some predictions.
+
+    Those of densities per grey level: a part has a unit of its own, by its own samples.
+    """
     noise = noise_schedule("interpolation")
     with ExitStack() as patches:
         patches.enter_context(_stacked_of(use))
-        if name == "no start":
+        if parsed(name)[0] == "no start":
             patches.enter_context(_marginal_start())
-        return np.stack(
+        return float(np.log(fit.parts[0].unit)) + np.stack(
             [
                 held_out_entropies(
                     fit.parts[0],
@@ -195,7 +222,7 @@ def _fewer(share: float) -> Iterator[None]:
 def row(task: Task, name: str, found: FloatArray, first: FloatArray) -> str:
     """One line of the table."""
     apart = 1e3 * (found - first).mean(axis=(0, 1))
-    text = f"{name:14} {apart.mean():7.2f}({apart.std() / np.sqrt(len(apart)):.2f})  "
+    text = f"{name:16} {apart.mean():7.2f}({apart.std() / np.sqrt(len(apart)):.2f})  "
     local = found[:, 1:-1] - found[:, -1:]
     mean, error = 1e3 * local.mean(axis=2), 1e3 * local.std(axis=2) / np.sqrt(local.shape[2])
     for level, t in enumerate(SHOWN):
@@ -220,8 +247,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     names = arguments.networks.split(",")
-    if unknown := set(names) - set(NETWORKS):
-        parser.error(f"--networks are of {', '.join(NETWORKS)}, got {', '.join(sorted(unknown))}")
+    try:
+        for name in names:
+            parsed(name)
+    except ValueError as error:
+        parser.error(str(error))
     if arguments.model:
         task = of_field(arguments.samples, arguments.seed)
     else:
@@ -241,7 +271,7 @@ def main() -> None:
                 rows.append(row(task, stack, read(task, fit, name, use), first))
                 print(rows[-1], flush=True)
     what = "I(A:BC), CMI at r = 1" if task.truth is None else "CMI less truth where it is farthest"
-    print(f"\n10^-3 nats      cross-entropy  of t = {', '.join(map(str, SHOWN))}: {what}", *rows, sep="\n")
+    print(f"\n10^-3 nats        cross-entropy  of t = {', '.join(map(str, SHOWN))}: {what}", *rows, sep="\n")
 
 
 if __name__ == "__main__":
