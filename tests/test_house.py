@@ -47,6 +47,7 @@ FLOW = [
     "scan_check",
     "known_cells",
     "self_check",
+    "denoise",
     "figures",
     "plot",
     "size_plot",
