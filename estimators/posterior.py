@@ -41,7 +41,7 @@ from estimators.profile import IntArray, Profile, SurrogateBias, check_layout
 from estimators.uniform_code import UniformCode
 
 if TYPE_CHECKING:
-    from estimators.posterior_training import Look
+    from estimators.trainer import Look
 
 __all__ = ["PosteriorFit", "fit_posterior", "posterior_profile"]
 

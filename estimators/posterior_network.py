@@ -17,10 +17,11 @@ from estimators.noisy_parities import Checks
 from estimators.parity_checks import BitCode
 from estimators.posterior_answers import Answers
 from estimators.posterior_data import Start, Values
-from estimators.posterior_training import Look, Settings, Training, train
+from estimators.posterior_training import train
 from estimators.profile import FloatArray
 from estimators.shell_network import ShellNetwork
 from estimators.threads import available_threads
+from estimators.trainer import Look, Settings, Training
 
 __all__ = ["NetworkFile", "few_threads", "find_device", "leading_components", "make_answers", "trained_answers"]
 

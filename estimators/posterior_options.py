@@ -15,7 +15,7 @@ from estimators.arguments import number_above, whole_at_least
 from estimators.known_noise import KnownNoise
 
 if TYPE_CHECKING:
-    from estimators.posterior_training import Settings, Training
+    from estimators.trainer import Settings, Training
 
 __all__ = ["LEAST_SAMPLES", "Asked", "need_torch", "strength", "training_notes"]
 
@@ -97,7 +97,7 @@ class Asked:
 
     def settings(self, number: int = 0, share: int = 1) -> Settings:
         """Of one of several networks, which share the minutes."""
-        from estimators.posterior_training import Settings
+        from estimators.trainer import Settings
 
         return Settings(
             minutes=self.minutes / share, steps=self.steps, rate=_RATE, batch=_BATCH, seed=self.seed + number

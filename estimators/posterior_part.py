@@ -16,7 +16,7 @@ from estimators.threads import one_blas_thread
 
 if TYPE_CHECKING:
     from estimators.posterior_answers import Answers
-    from estimators.posterior_training import Training
+    from estimators.trainer import Training
     from estimators.uniform_code import UniformCode
 
 __all__ = ["Part", "splits"]

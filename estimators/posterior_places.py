@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import torch
 
     from estimators.posterior_network import NetworkFile
-    from estimators.posterior_training import Look, Settings, Training
+    from estimators.trainer import Look, Settings, Training
 
 __all__ = ["PlacedPosterior", "fit_posterior_places", "trained_at_places", "with_empty"]
 

@@ -26,8 +26,8 @@ from estimators.posterior import fit_posterior, posterior_profile
 from estimators.posterior_data import Values, hats
 from estimators.posterior_loss import corrected_loss, padded
 from estimators.posterior_part import splits
-from estimators.posterior_training import Look
 from estimators.shell_network import ShellNetwork
+from estimators.trainer import Look
 
 
 def columns(model: Any, n: int, seed: int = 0) -> tuple[np.ndarray, tuple[int, ...], Any]:

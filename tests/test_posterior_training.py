@@ -17,7 +17,7 @@ import estimators.posterior_options as posterior_options
 from cmi.exact import GaussianField
 from estimators.posterior import fit_posterior
 from estimators.posterior_answers import Levels
-from estimators.posterior_training import Look, _Trainer
+from estimators.trainer import Look, Trainer
 
 
 def columns(model: Any, n: int, seed: int = 0) -> tuple[np.ndarray, tuple[int, ...], Any]:
@@ -165,15 +165,15 @@ def test_a_killed_run_goes_on_from_its_checkpoint(tmp_path: Path, monkeypatch: p
     script = f"""
 import os, signal
 import numpy as np
-from estimators import posterior_training as training
+from estimators import trainer as training
 from estimators.posterior import fit_posterior
-training._SAVED = 0.0
-step = training._Trainer.step
+training.SAVED = 0.0
+step = training.Trainer.step
 def killed(self):
     if self.training.step == 25:
         os.kill(os.getpid(), signal.SIGKILL)
     step(self)
-training._Trainer.step = killed
+training.Trainer.step = killed
 fit_posterior(np.load("x.npy"), **{options}, network="net.pt")
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, check=False)
@@ -184,13 +184,13 @@ fit_posterior(np.load("x.npy"), **{options}, network="net.pt")
     assert not kept["done"]
     whole = fit_posterior(x, **options)
     steps: list[int] = []
-    begin = _Trainer.step
+    begin = Trainer.step
 
-    def counted(self: _Trainer) -> None:
+    def counted(self: Trainer) -> None:
         steps.append(self.training.step)
         begin(self)
 
-    monkeypatch.setattr(_Trainer, "step", counted)
+    monkeypatch.setattr(Trainer, "step", counted)
     resumed = fit_posterior(x, **options, network=file)
     assert steps == list(range(25, 60))
     for snr in (1.0, 4.0):
@@ -200,15 +200,15 @@ fit_posterior(np.load("x.npy"), **{options}, network="net.pt")
 def test_interrupted_training_goes_on_by_the_same_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "d.nc"
     command = ["run", "digits", "--method", "posterior", "--levels", "0.3,0.6", "--train-minutes", "0.05"]
-    begin, steps = _Trainer.step, []
+    begin, steps = Trainer.step, []
 
-    def cut(self: _Trainer) -> None:
+    def cut(self: Trainer) -> None:
         steps.append(self.training.step)
         if len(steps) == 10:
             raise KeyboardInterrupt
         begin(self)
 
-    monkeypatch.setattr(_Trainer, "step", cut)
+    monkeypatch.setattr(Trainer, "step", cut)
     stopped = call(*command, "--out", out)
     assert stopped.exit_code == 130, stopped.output
     assert "Interrupted with 0 of 2 levels finished" in stopped.stderr
