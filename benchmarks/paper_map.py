@@ -266,6 +266,8 @@ def draw_maps(scans: Mapping[str, PhaseScan], published: Published | None, title
     }
     figure = Figure(figsize=(7.2, 2.9), layout="constrained")
     FigureCanvasAgg(figure)
+    if not panels:
+        return
     top = max(float(np.nanmax(np.abs(values[1:]))) for values in panels.values())
     row = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for ax, (name, values) in zip(row, panels.items(), strict=True):
@@ -306,9 +308,12 @@ def main() -> None:
         for name in methods
         if name != MINE
     }
-    table(scans, published)
+    if scans or published is not None:
+        table(scans, published)
     if MINE in methods:
         mine_table(mine(data, arguments.out, arguments.mine_steps, arguments.seed), scans)
+    if not scans:
+        return
     title = f"{arguments.data.name}: {data.samples.shape[1]} x {data.samples.shape[2]}, A = the centre pixel"
     draw_curves(scans, published, title, arguments.out / "curves.png")
     draw_maps(scans, published, title, arguments.out / "maps.png")

@@ -7,21 +7,43 @@ try:
 except ImportError as error:
     raise ImportError('cmi.denoise needs torch: pip install "phase-scan[torch]"') from error
 
+from cmi.denoise.certificate import Certificate, certify
+from cmi.denoise.checkpoint import load_denoiser, save_denoiser
 from cmi.denoise.denoiser import Denoiser, OnSchedule, from_epsilon, from_score, from_velocity
+from cmi.denoise.images import images_of
 from cmi.denoise.networks import GlobalDenoiser, LocalDenoiser
 from cmi.denoise.oracles import EmpiricalDenoiser, GaussianDenoiser
+from cmi.denoise.plan import Plan, plan_schedule
 from cmi.denoise.receptive_field import ReceptiveField, receptive_field
+from cmi.denoise.sampling import HybridDenoiser, sample
+from cmi.denoise.schedule import Schedule, time_grid
+from cmi.denoise.scores import flops_of, score_denoisers
+from cmi.denoise.training import train_denoiser
 
 __all__ = [
+    "Certificate",
     "Denoiser",
     "EmpiricalDenoiser",
     "GaussianDenoiser",
     "GlobalDenoiser",
+    "HybridDenoiser",
     "LocalDenoiser",
     "OnSchedule",
+    "Plan",
     "ReceptiveField",
+    "Schedule",
+    "certify",
+    "flops_of",
     "from_epsilon",
     "from_score",
     "from_velocity",
+    "images_of",
+    "load_denoiser",
+    "plan_schedule",
     "receptive_field",
+    "sample",
+    "save_denoiser",
+    "score_denoisers",
+    "time_grid",
+    "train_denoiser",
 ]

@@ -43,6 +43,7 @@ class Preconditioned(Denoiser):
 
     mean: Tensor
     std: Tensor
+    options: dict[str, Any]  # with which it is made again
 
     def __init__(
         self,
@@ -176,7 +177,7 @@ class LocalDenoiser(Preconditioned):
             raise ValueError(
                 f"radius {radius} is beyond images of {rows} x {columns}: take {max(rows, columns) - 1} at most"
             )
-        self.options: dict[str, Any] = {"radius": radius, "width": width, "depth": depth}
+        self.options = {"radius": radius, "width": width, "depth": depth}
         self.told = _Told(2 * width)
         self.first = nn.Linear(channels, width)
         self.place = nn.Parameter(torch.zeros(rows, columns, width))
@@ -236,7 +237,7 @@ class GlobalDenoiser(Preconditioned):
             raise ValueError(f"{heads} heads do not share {4 * width} channels, 4 of width {width}, evenly")
         super().__init__(shape, noise, None, mean, std)
         channels, rows, columns = self.shape
-        self.options: dict[str, Any] = {"width": width, "depth": depth, "heads": heads}
+        self.options = {"width": width, "depth": depth, "heads": heads}
         told = 2 * width
         wide = [width, 2 * width, 4 * width]
         self.told = _Told(told)

@@ -1,0 +1,183 @@
+"""Certificate: what denoisers other than the reference cost at most, in nats, when images are sampled with them.
+
+In the time gamma = SNR noisy images are Y_gamma = gamma x0 + W_gamma, a signal in Brownian noise; given what was
+seen, dY = m(Y, gamma) dgamma + dW with m the posterior mean.  The SDE sampler with K steps draws
+
+    Y_{k+1} = Y_k + dgamma_k D_k(Y_k) + W,    dgamma_k = gamma_{k+1} - gamma_k:
+
+the same equation, a D_k that stands still for a step in place of m.  So (Girsanov), with l_k the loss
+E |x0 - D_k|^2 at the beginning of step k,
+
+    KL(data at gamma_K || sampler) <= KL(gamma_0) + 1/2 sum_k dgamma_k l_k - 1/2 int mmse dgamma,
+
+for the steps as they are, none of them small.  The last term depends on no denoiser; relative to a sampler that
+uses the reference g in every step the bound is worse by
+
+    1/2 sum_k dgamma_k (l_k - l_k,g),
+
+which needs losses only.  It is a statement about the SDE, not the ODE, and ends at the last level above t = 0,
+where the SNR is infinite.  After Hu, Liu, Zhang and Gao (arXiv:2508.06614); Girsanov's theorem for samplers: Chen
+et al. (arXiv:2209.11215).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from cmi.denoise.schedule import Schedule
+from cmi.noise import Noise, noise_schedule
+
+__all__ = ["Certificate", "certify", "step_costs"]
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Certificate:
+    """How much larger the bound on KL(data || sampler) is than with the reference in every step.
+
+    Parameters
+    ----------
+    kl, stderr : float
+        1/2 sum_k dgamma_k gap_k, in nats, and its error from held-out images.
+    distance, distance_stderr : float
+        With E |x0_hat_g - x0_hat|^2 in place of the gap: the same, if the reference is the posterior mean.
+    by_step, by_step_stderr : (steps,) arrays
+        Of every step, nats; NaN for one that ends at t = 0.
+    schedule : Schedule
+    until : float
+        The noise level at which it ends.
+    reference : str
+    """
+
+    kl: float
+    stderr: float
+    distance: float
+    distance_stderr: float
+    by_step: FloatArray
+    by_step_stderr: FloatArray
+    schedule: Schedule
+    until: float
+    reference: str
+
+    @property
+    def residual(self) -> float:
+        """Kl - distance: 0 if the reference is the posterior mean."""
+        return self.kl - self.distance
+
+
+def certify(schedule: Schedule, scores: xr.Dataset, *, samples: Any = slice(None)) -> Certificate:
+    """Bound what a schedule costs, relative to one that uses the reference of the scores in every step.
+
+    Parameters
+    ----------
+    schedule : Schedule
+        Its denoisers are those of the scores, by name.
+    scores : xarray.Dataset
+        Of `score_denoisers`. Between its levels gaps are interpolated in ln SNR; beyond them nothing is said.
+    samples : slice or index, optional
+        Which of the scored images: others than a plan was made by.
+
+    Raises
+    ------
+    ValueError
+        For denoisers or levels that were not scored, and for a denoiser that sees farther than it claims.
+
+    Examples
+    --------
+    >>> from cmi.denoise import GaussianDenoiser, Schedule, score_denoisers, time_grid
+    >>> from cmi.exact import GaussianField
+    >>> field, times = GaussianField(L=5), time_grid(20)
+    >>> whole, local = (GaussianDenoiser(field.covariance, shape=(1, 5, 5), radius=r) for r in (None, 1))
+    >>> scores = score_denoisers({"g": whole, "l": local}, field.sample(500, 0), times[:-1])
+    >>> found = certify(Schedule.of_one("l", times), scores)
+    >>> 0.0 < found.distance < 1.0, certify(Schedule.of_one("g", times), scores).kl
+    (True, 0.0)
+    """
+    _check_fields(schedule, scores)
+    names = scores.denoiser.values.tolist()
+    which = [names.index(name) for name in schedule.denoisers]
+    gaps, distances, weights = step_costs(schedule.times, scores, samples)
+    chosen = np.arange(len(which))
+    gap, distance = gaps[which, chosen], distances[which, chosen]  # (steps, samples)
+    covered = np.isfinite(weights)
+    total, far = (0.5 * weights[covered] @ each[covered] for each in (gap, distance))
+    many = gap.shape[1]
+    step = np.where(covered, 0.5 * weights, np.nan)
+    return Certificate(
+        kl=float(total.mean()),
+        stderr=float(total.std(ddof=1) / np.sqrt(many)),
+        distance=float(far.mean()),
+        distance_stderr=float(far.std(ddof=1) / np.sqrt(many)),
+        by_step=step * gap.mean(axis=1),
+        by_step_stderr=step * gap.std(axis=1, ddof=1) / np.sqrt(many),
+        schedule=schedule,
+        until=schedule.times[int(np.flatnonzero(covered).max()) + 1] if covered.any() else schedule.times[0],
+        reference=str(scores.attrs["reference"]),
+    )
+
+
+def step_costs(
+    times: tuple[float, ...], scores: xr.Dataset, samples: Any = slice(None)
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Gaps and distances at the beginning of every step, (denoisers, steps, samples), and dgamma, (steps,).
+
+    dgamma is infinite, and NaN is returned, where a step ends at t = 0.
+    """
+    noise = noise_of(scores)
+    loss, distance = scores.loss.values[..., samples], scores.distance.values[..., samples]
+    reference = scores.denoiser.values.tolist().index(scores.attrs["reference"])
+    onto = _interpolation(scores.t.values, np.asarray(times[:-1]), noise)
+    gaps = np.einsum("kl,dls->dks", onto, loss - loss[reference])
+    distances = np.einsum("kl,dls->dks", onto, distance)
+    snr = np.asarray(noise.snr(np.asarray(times)))
+    with np.errstate(invalid="ignore"):
+        weights = np.diff(snr)
+    return gaps, distances, np.where(np.isfinite(weights), weights, np.nan)
+
+
+def noise_of(scores: xr.Dataset) -> Noise:
+    """The schedule of the noise that scores are of."""
+    about = json.loads(scores.attrs["noise"])
+    return noise_schedule(about.pop("name"), **about)
+
+
+def _interpolation(levels: FloatArray, times: FloatArray, noise: Noise) -> FloatArray:
+    """Weights (times, levels), linear in ln SNR between neighbouring levels; one level where they agree."""
+    rounding = 1e-9
+    weights = np.zeros((len(times), len(levels)))
+    with np.errstate(divide="ignore"):
+        place, at = np.log(noise.snr(levels)), np.log(noise.snr(times))
+    for row, t in enumerate(times):
+        near = int(np.abs(levels - t).argmin())
+        if abs(levels[near] - t) < rounding:
+            weights[row, near] = 1.0
+            continue
+        above = int(np.searchsorted(levels, t))
+        if above in (0, len(levels)):
+            raise ValueError(
+                f"a step begins at t = {t:g}, scores are of {levels[0]:g} to {levels[-1]:g}: score that level"
+            )
+        low, high = place[above - 1], place[above]  # ln SNR falls with t
+        share = 1.0 if not np.isfinite(high) else (at[row] - high) / (low - high)
+        weights[row, above - 1], weights[row, above] = share, 1.0 - share
+    return weights
+
+
+def _check_fields(schedule: Schedule, scores: xr.Dataset) -> None:
+    names = scores.denoiser.values.tolist()
+    for name in dict.fromkeys(schedule.denoisers):
+        if name not in names:
+            raise ValueError(f"the denoiser {name!r} was not scored: scores are of {', '.join(names)}")
+        radius, field = (int(scores[key].values[names.index(name)]) for key in ("radius", "field"))
+        if field > radius >= 0:
+            raise ValueError(
+                f"the denoiser {name!r} claims a radius of {radius} and sees {field} pixels far: it is not as "
+                "local as claimed, and nothing is certified"
+            )

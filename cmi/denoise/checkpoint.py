@@ -1,0 +1,143 @@
+"""Files of denoisers, during training and after it: tensors and plain values, of which nothing is executed."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cmi.denoise.networks import GlobalDenoiser, LocalDenoiser, Preconditioned
+from cmi.noise import noise_schedule
+from cmi.output import replacing
+
+__all__ = ["Checkpoint", "load_denoiser", "save_denoiser"]
+
+_FORMAT = 1
+_KINDS: dict[str, type[LocalDenoiser] | type[GlobalDenoiser]] = {"local": LocalDenoiser, "global": GlobalDenoiser}
+_OTHER = "name another file, or remove it"
+
+
+class Checkpoint:
+    """Where the training of a denoiser is kept.
+
+    Parameters
+    ----------
+    path : path or None
+        None: nowhere.
+    denoiser : Preconditioned
+    fingerprint : str
+        Of the images and of how it is trained; a file of another is refused.
+
+    Raises
+    ------
+    OSError
+        If nothing can be written there: found out before training, not after.
+    ValueError
+        If the file is that of another training, or no denoiser at all.
+    """
+
+    def __init__(self, path: str | Path | None, denoiser: Preconditioned, fingerprint: str) -> None:
+        self.path = None if path is None else Path(path).expanduser()
+        self.denoiser, self.fingerprint = denoiser, fingerprint
+        self.saved: dict[str, Any] | None = None
+        if self.path is None:
+            return
+        if not self.path.parent.is_dir():
+            raise FileNotFoundError(f"the folder for {self.path} does not exist: make it first")
+        if self.path.is_dir():
+            raise IsADirectoryError(f"{self.path} is a folder: name a file")
+        if not os.access(self.path.parent, os.W_OK):
+            raise PermissionError(f"{self.path} is in a folder that cannot be written to: name another")
+        if self.path.exists():
+            content = _read(self.path)
+            if content["fingerprint"] != fingerprint or content["made"] != _made(denoiser):
+                raise ValueError(
+                    f"{self.path} holds a denoiser of other images, another shape or other options: {_OTHER}"
+                )
+            self.saved = content["state"]
+
+    def keep(self, state: dict[str, Any]) -> None:
+        """Write the state of the training, all at once; once it is done, with the network."""
+        if self.path is not None:
+            _write(self.path, self.denoiser, state, self.fingerprint)
+
+
+def save_denoiser(denoiser: Preconditioned, path: str | Path, *, overwrite: bool = False) -> None:
+    """Write a denoiser to a file for `load_denoiser`.
+
+    Raises
+    ------
+    FileExistsError, OSError
+        If the file exists, or cannot be written.
+    """
+    path = Path(path).expanduser()
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{str(path)!r} exists: choose another name, or overwrite it")
+    _write(path, denoiser, {"training": {"done": True}}, "")
+
+
+def load_denoiser(path: str | Path) -> LocalDenoiser | GlobalDenoiser:
+    """Read a denoiser that `train_denoiser` or `save_denoiser` wrote, onto the CPU.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is none, the file holds something else, or its training is not done.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {str(path)!r}")
+    content = _read(path)
+    if not content["state"]["training"]["done"]:
+        raise ValueError(f"the training of {path} was interrupted: run it again to go on, then load it")
+    try:
+        made = dict(content["made"])
+        noise = dict(made["noise"])
+        schedule = noise_schedule(noise.pop("name"), **noise)
+        denoiser = _KINDS[made["kind"]](tuple(made["shape"]), noise=schedule, **made["options"])
+        denoiser.load_state_dict(content["network"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{path} holds no denoiser that this version can read: {error}") from error
+    return denoiser.eval()
+
+
+def _made(denoiser: Preconditioned) -> dict[str, Any]:
+    """How a network is made again."""
+    kind = next((name for name, each in _KINDS.items() if type(denoiser) is each), None)
+    if kind is None:
+        raise TypeError(f"files are for LocalDenoiser and GlobalDenoiser, not for {type(denoiser).__name__}")
+    return {
+        "kind": kind,
+        "shape": list(denoiser.shape),
+        "noise": denoiser.noise.to_dict(),
+        "options": denoiser.options,
+    }
+
+
+def _write(path: Path, denoiser: Preconditioned, state: dict[str, Any], fingerprint: str) -> None:
+    content = {
+        "phase-scan denoiser": _FORMAT,
+        "fingerprint": fingerprint,
+        "made": _made(denoiser),
+        "state": state,
+        "network": {name: value.detach().cpu() for name, value in denoiser.state_dict().items()},
+    }
+    with replacing(path, overwrite=True) as temporary:
+        torch.save(content, temporary)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        if content["phase-scan denoiser"] != _FORMAT:
+            raise ValueError("another format")
+        found = {key: content[key] for key in ("fingerprint", "made", "state", "network")}
+        found["state"]["training"]["done"]
+    except OSError:
+        raise
+    except (KeyError, TypeError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise ValueError(f"{path} holds no denoiser: {_OTHER}") from error
+    return found

@@ -1,0 +1,80 @@
+"""Images as denoisers take them: data sets and arrays as (n, channels, rows, columns) tensors, parted at random."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cmi.data.sample_set import SampleSet
+from cmi.scan import data_of
+
+__all__ = ["images_of", "parted"]
+
+_SPLIT = 11  # first word of the spawn key
+
+
+def images_of(data: Any, channel_axis: int | None = None) -> Tensor:
+    """Return clean images (n, channels, rows, columns) in single precision, integers scaled as in a scan.
+
+    Parameters
+    ----------
+    data : SampleSet, (n, channels, rows, columns) tensor, or array
+        Arrays are (n, rows, columns), lines (n, length), or with channels where `channel_axis` says.
+    channel_axis : int, optional
+        Axis of one sample of an array that holds channels.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For what is no data set of finite numbers, or has more axes than images.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> images_of(np.zeros((5, 8, 6))).shape, images_of(np.zeros((5, 8, 6, 3)), channel_axis=-1).shape
+    (torch.Size([5, 1, 8, 6]), torch.Size([5, 3, 8, 6]))
+    >>> images_of(np.zeros((5, 12))).shape
+    torch.Size([5, 1, 1, 12])
+    """
+    if isinstance(data, Tensor):
+        if data.dim() != 4 or not data.is_floating_point():
+            raise ValueError(
+                "a tensor of images is floating point, of shape (n, channels, rows, columns), got "
+                f"{data.dtype} of shape {tuple(data.shape)}"
+            )
+        if not bool(torch.isfinite(data).all()):
+            raise ValueError("images hold values that are not finite")
+        return data.float()
+    samples, _ = data_of(data)
+    values = samples.values.reshape(len(samples.values), *samples.shape)
+    if isinstance(data, SampleSet):
+        channel_axis = data.channel_axis
+    if channel_axis is not None:
+        values = np.moveaxis(values, 1 + channel_axis % len(samples.shape), 1)
+    else:
+        values = values[:, None]
+    if values.ndim == 3:
+        values = values[:, :, None]
+    if values.ndim != 4:
+        raise ValueError(f"denoisers are for images and lines, samples of shape {samples.shape} are neither")
+    return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
+
+
+def parted(n: int, held_out: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Numbers of images to train on, and of so many that are held out, drawn at random.
+
+    Raises
+    ------
+    ValueError
+        If that leaves none to train on.
+    """
+    if not 0 < held_out < n:
+        raise ValueError(
+            f"of {n} images {held_out} cannot be held out: some are to train on, and some to choose by"
+        )
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_SPLIT,)))
+    order = rng.permutation(n)
+    return torch.from_numpy(np.sort(order[held_out:])), torch.from_numpy(np.sort(order[:held_out]))

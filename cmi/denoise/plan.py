@@ -1,0 +1,148 @@
+"""Plan: for every step of a sampler the cheapest denoiser, so that the certificate stays within a budget.
+
+Costs and gaps add over steps, and each step takes one of the denoisers: a linear programme in whole numbers,
+
+    minimise  sum_k flops(d_k)   subject to  1/2 sum_k dgamma_k gap_k(d_k) <= budget,
+
+or the other way round, which is solved exactly (HiGHS).  Gaps are measured, and the least of several noisy numbers
+is too low: half of the scored images plan, and the other half certify what was planned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from scipy.optimize import Bounds, LinearConstraint, milp
+
+from cmi.denoise.certificate import Certificate, certify, step_costs
+from cmi.denoise.schedule import Schedule
+
+__all__ = ["Plan", "plan_schedule"]
+
+FloatArray = NDArray[np.float64]
+_WITHIN = 1e-9  # of the optimum
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A schedule that is as cheap as a budget allows.
+
+    Parameters
+    ----------
+    schedule : Schedule
+    certificate : Certificate
+        By images that the plan was not made by.
+    planned : float
+        The same sum by those that it was made by: within the budget, and too low by the choice.
+    flops, reference_flops : float
+        Of all steps for one image: of the plan, and with the reference in every step.
+    window : list of (float, float)
+        Noise levels at which the reference is used.
+    """
+
+    schedule: Schedule
+    certificate: Certificate
+    planned: float
+    flops: float
+    reference_flops: float
+    window: list[tuple[float, float]]
+
+    @property
+    def share(self) -> float:
+        """Of the operations of the reference in every step."""
+        return self.flops / self.reference_flops
+
+
+def plan_schedule(
+    scores: xr.Dataset,
+    times: Iterable[float],
+    *,
+    budget_nats: float | None = None,
+    budget_flops: float | None = None,
+) -> Plan:
+    """Choose a denoiser for every step.
+
+    Parameters
+    ----------
+    scores : xarray.Dataset
+        Of `score_denoisers`.
+    times : iterable of float
+        Falling noise levels of the sampler, as `time_grid` gives them.
+    budget_nats : float, optional
+        The most that the certificate may be; of the plans within it the cheapest is taken.
+    budget_flops : float, optional
+        In its place: the most operations per image; of the plans within it that of the smallest certificate.
+
+    Raises
+    ------
+    ValueError
+        Without one of the budgets, with both, with one that no plan keeps; and as `certify`.
+
+    Examples
+    --------
+    >>> from cmi.denoise import GaussianDenoiser, score_denoisers, time_grid
+    >>> from cmi.exact import GaussianField
+    >>> field, times = GaussianField(L=5), time_grid(20)
+    >>> whole, local = (GaussianDenoiser(field.covariance, shape=(1, 5, 5), radius=r) for r in (None, 1))
+    >>> scores = score_denoisers({"g": whole, "l": local}, field.sample(500, 0), times[:-1])
+    >>> scores = scores.assign_coords(flops=("denoiser", [100, 10]))
+    >>> plan_schedule(scores, times, budget_nats=10.0).share  # the global one for the last step alone
+    0.145
+    >>> 0.145 < plan_schedule(scores, times, budget_nats=0.05).share < 1.0
+    True
+    """
+    if (budget_nats is None) == (budget_flops is None):
+        raise ValueError("give one budget: budget_nats, or budget_flops")
+    budget = float(budget_nats if budget_nats is not None else budget_flops)  # type: ignore[arg-type]
+    if not 0.0 <= budget < np.inf:
+        raise ValueError(f"a budget is at least 0 and finite, got {budget}")
+    names = scores.denoiser.values.tolist()
+    at = tuple(float(t) for t in times)
+    half, other = slice(0, None, 2), slice(1, None, 2)
+    certify(Schedule(at, [names[k % len(names)] for k in range(len(at) - 1)]), scores)  # what cannot be certified
+    gaps, _, weights = step_costs(at, scores, half)
+    covered = np.isfinite(weights)
+    nats = np.where(covered, 0.5 * np.where(covered, weights, 0.0) * gaps.mean(axis=2), 0.0)
+    reference = names.index(scores.attrs["reference"])
+    flops = np.repeat(scores.flops.values.astype(np.float64)[:, None], len(at) - 1, axis=1)
+    flops[:, ~covered] = np.where(np.arange(len(names)) == reference, flops[reference, 0], np.inf)[:, None]
+    allowed = np.isfinite(flops)  # what no certificate covers is left to the reference
+    goal, limit = (flops, nats) if budget_nats is not None else (nats, flops)
+    chosen = _choose(goal, limit, allowed, budget)
+    schedule = Schedule(at, [names[k] for k in chosen])
+    steps = np.arange(len(at) - 1)
+    return Plan(
+        schedule,
+        certify(schedule, scores, samples=other),
+        float(nats[chosen, steps].sum()),
+        float(flops[chosen, steps].sum()),
+        float(flops[reference].sum()),
+        schedule.windows(names[reference]),
+    )
+
+
+def _choose(goal: FloatArray, limit: FloatArray, allowed: NDArray[np.bool_], budget: float) -> NDArray[np.int64]:
+    """One row per column, so that the goals add to the least while the limits add to at most the budget."""
+    rows, columns = goal.shape
+    finite = np.where(allowed, goal, 0.0)
+    scale = float(np.abs(finite).max()) or 1.0
+    bound = np.where(allowed, limit, 0.0)
+    size = float(np.abs(bound).max()) or 1.0
+    each = np.tile(np.eye(columns), rows)
+    found = milp(
+        (finite / scale).ravel(),
+        integrality=np.ones(rows * columns),
+        bounds=Bounds(0.0, allowed.ravel().astype(np.float64)),
+        constraints=[
+            LinearConstraint(each, 1.0, 1.0),
+            LinearConstraint((bound / size).reshape(1, -1), -np.inf, budget / size + 1e-12),
+        ],
+        options={"mip_rel_gap": _WITHIN},
+    )
+    if found.x is None:
+        raise ValueError(f"no plan keeps a budget of {budget:g}: give more")
+    return np.asarray(found.x.reshape(rows, columns).argmax(axis=0))

@@ -1,0 +1,238 @@
+"""Sampling: from noise to images with one denoiser or several, along the SDE or the ODE.
+
+Both run over the levels of a schedule, with D what the denoiser says of x0 at the beginning of a step.
+
+SDE.  x_s is drawn from what the noise would give if x0 were D: exactly the process that `certify` bounds,
+
+    x_s = sigma_s^2 / alpha_s Y_s,   Y_s = (alpha_t / sigma_t^2) x_t + (snr_s - snr_t) D + (snr_s - snr_t)^1/2 z.
+
+ODE.  In z = x / sigma over k = alpha / sigma, dz / dk = D(z, k): a step of Euler is DDIM, of Heun of second order,
+
+    z_s = z_t + (k_s - k_t) (D_t + D_s) / 2.
+
+No value is clipped on the way; the last step to t = 0 is D.  References: Ho et al. (2020); Song et al. (2021);
+Karras et al. (2022).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cmi.checks import whole_number
+from cmi.denoise.denoiser import Denoiser
+from cmi.denoise.schedule import Schedule, time_grid
+from cmi.denoise.trainer import find_device
+
+__all__ = ["HybridDenoiser", "sample"]
+
+_SAMPLES, _STEPS = 13, 14  # first words of the spawn keys
+Kind = Literal["sde", "ode"]
+
+
+class HybridDenoiser(Denoiser):
+    """Several denoisers as one: at every noise level the one that a schedule names.
+
+    Parameters
+    ----------
+    schedule : Schedule
+        Level t is that of the step from times[k] to times[k + 1] with times[k] >= t > times[k + 1].
+    denoisers : dict of name to Denoiser
+
+    Raises
+    ------
+    ValueError
+        If a name has no denoiser, or they do not go together.
+
+    Examples
+    --------
+    >>> import numpy as np, torch
+    >>> from cmi.denoise import GaussianDenoiser, Schedule
+    >>> one, two = (GaussianDenoiser(v * np.eye(4), shape=(1, 2, 2)) for v in (1.0, 3.0))
+    >>> both = HybridDenoiser(Schedule([1.0, 0.5, 0.0], ["one", "two"]), {"one": one, "two": two})
+    >>> x = torch.ones(1, 1, 2, 2)
+    >>> bool((both(x, 0.7) == one(x, 0.7)).all()), bool((both(x, 0.5) == two(x, 0.5)).all())
+    (True, True)
+    """
+
+    def __init__(self, schedule: Schedule, denoisers: Mapping[str, Denoiser]) -> None:
+        missing = [name for name in dict.fromkeys(schedule.denoisers) if name not in denoisers]
+        if missing:
+            raise ValueError(f"the schedule names {missing[0]!r}, denoisers are {', '.join(denoisers)}")
+        used = [denoisers[name] for name in dict.fromkeys(schedule.denoisers)]
+        first = used[0]
+        if any(each.shape != first.shape or each.noise != first.noise for each in used):
+            raise ValueError(
+                "the denoisers of a schedule are for images of one shape and for one schedule of noise"
+            )
+        radii = [each.radius for each in used]
+        super().__init__(
+            first.shape, first.noise, None if None in radii else max(r for r in radii if r is not None)
+        )
+        self.schedule = schedule
+        self.numbers = {name: number for number, name in enumerate(dict.fromkeys(schedule.denoisers))}
+        self.denoisers = nn.ModuleList(used)
+
+    def denoised(self, xt: Tensor, t: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:  # noqa: ARG002
+        """As the one of that level says."""
+        steps = [self._step(level) for level in t.tolist()]
+        which = torch.tensor([self.numbers[self.schedule.denoisers[step]] for step in steps])
+        found = torch.empty_like(xt)
+        for number in sorted(set(which.tolist())):
+            rows = (which == number).to(xt.device)
+            found[rows] = self.denoisers[number](xt[rows], t[which == number])
+        return found
+
+    def _step(self, t: float) -> int:
+        falling = np.asarray(self.schedule.times)
+        if t > falling[0] + 1e-9:
+            raise ValueError(f"the schedule begins at t = {falling[0]:g}, not at {t:g}")
+        # levels that are equal but for rounding begin the step
+        return min(int(np.searchsorted(-falling, 1e-9 - t, side="right")) - 1, len(falling) - 2)
+
+
+def sample(
+    denoiser: Denoiser,
+    n: int,
+    *,
+    steps: int = 50,
+    times: np.ndarray | None = None,
+    kind: Kind = "sde",
+    heun: bool = True,
+    start: Tensor | None = None,
+    batch: int = 250,
+    seed: int = 0,
+    device: str = "auto",
+    progress: Callable[[int, int], None] | None = None,
+) -> Tensor:
+    """Draw images.
+
+    Parameters
+    ----------
+    denoiser : Denoiser
+        Of one kind or a `HybridDenoiser`, whose schedule then gives the times.
+    n : int
+        Images.
+    steps : int
+        Even steps in t from 1 to 0, where neither `times` nor a schedule says otherwise.
+    times : (steps + 1,) array, optional
+        Falling noise levels. From t = 1, or where the SNR is so small that nothing but noise is left.
+    kind : {"sde", "ode"}
+        Stochastic or deterministic.
+    heun : bool
+        Of the ODE: second order, two calls of the denoiser a step; else Euler, which is DDIM.
+    start : (n, channels, rows, columns) tensor, optional
+        Noisy images at the first level. Default: sigma times standard normal numbers.
+    batch : int
+        Images at once. Images do not depend on it, but for rounding.
+    seed : int
+        Every image has random numbers of its own: the first n of more are the same.
+    device : str
+        As in `train_denoiser`.
+    progress : callable, optional
+        Called as ``progress(done, total)`` with calls of the denoiser.
+
+    Returns
+    -------
+    (n, channels, rows, columns) tensor
+        On the CPU; not clipped.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For times that do not fall within [0, 1], a start of another shape, and values that are not finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cmi.denoise import GaussianDenoiser
+    >>> white = GaussianDenoiser(4.0 * np.eye(1), shape=(1, 1, 1))
+    >>> drawn = sample(white, 4000, steps=20, kind="ode")
+    >>> bool(abs(drawn.std() - 2.0) < 0.1)
+    True
+    """
+    n, batch = whole_number(n, "n", least=1), whole_number(batch, "batch", least=1)
+    seed = whole_number(seed, "seed", least=0)
+    if kind not in ("sde", "ode"):
+        raise ValueError(f"kind is sde or ode, got {kind!r}")
+    if times is None:
+        times = np.asarray(denoiser.schedule.times) if isinstance(denoiser, HybridDenoiser) else time_grid(steps)
+    falling = np.asarray(Schedule.of_one("", [float(t) for t in times]).times)
+    if start is not None and tuple(start.shape) != (n, *denoiser.shape):
+        raise ValueError(f"the start must have shape {(n, *denoiser.shape)}, got {tuple(start.shape)}")
+    where = find_device(device)
+    moved = denoiser.to(where).eval()
+    found = torch.empty(n, *denoiser.shape)
+    calls = _calls(falling, kind, heun)
+    chunks = [range(begin, min(begin + batch, n)) for begin in range(0, n, batch)]
+    done = 0
+
+    def count() -> None:
+        nonlocal done
+        done += 1
+        if progress is not None:
+            progress(done, calls * len(chunks))
+
+    for rows in chunks:
+        drawn = [np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_SAMPLES, row))) for row in rows]
+        first = None if start is None else start[rows.start : rows.stop].to(where)
+        x = _run(moved, drawn, falling, kind, heun, first, where, count)
+        if not bool(torch.isfinite(x).all()):
+            raise ValueError("sampling has led to values that are not finite: take more steps, or another denoiser")
+        found[rows.start : rows.stop] = x.float().cpu()
+    return found
+
+
+def _calls(times: np.ndarray, kind: Kind, heun: bool) -> int:
+    """Calls of the denoiser for one batch."""
+    steps = len(times) - 1
+    return steps if kind == "sde" or not heun else 2 * steps - (times[-1] == 0.0)
+
+
+@torch.no_grad()
+def _run(
+    denoiser: Denoiser,
+    rngs: list[np.random.Generator],
+    times: np.ndarray,
+    kind: Kind,
+    heun: bool,
+    start: Tensor | None,
+    device: torch.device,
+    count: Callable[[], None],
+) -> Tensor:
+    noise = denoiser.noise
+    alphas, sigmas, snrs = (part(times).tolist() for part in (noise.alpha, noise.sigma, noise.snr))
+
+    def draw() -> Tensor:
+        each = [rng.standard_normal(denoiser.shape, dtype=np.float32) for rng in rngs]
+        return torch.from_numpy(np.stack(each)).to(device)
+
+    def clean(x: Tensor, t: float) -> Tensor:
+        answer: Tensor = denoiser(x, t)
+        count()
+        return answer
+
+    x = draw() * sigmas[0] if start is None else start
+    for k in range(len(times) - 1):
+        d = clean(x, float(times[k]))
+        if sigmas[k + 1] == 0.0:
+            x = alphas[k + 1] * d
+            break
+        if sigmas[k] == 0.0:
+            raise ValueError("sampling begins at a noise level above t = 0")
+        if kind == "sde":
+            gain = snrs[k + 1] - snrs[k]
+            y = (alphas[k] / sigmas[k] ** 2) * x + gain * d + gain**0.5 * draw()
+            x = (sigmas[k + 1] ** 2 / alphas[k + 1]) * y
+            continue
+        step = alphas[k + 1] / sigmas[k + 1] - alphas[k] / sigmas[k]
+        scaled = x / sigmas[k] + step * d
+        if heun:
+            there = clean(scaled * sigmas[k + 1], float(times[k + 1]))
+            scaled = x / sigmas[k] + 0.5 * step * (d + there)
+        x = scaled * sigmas[k + 1]
+    return x

@@ -1,0 +1,98 @@
+"""Schedules of sampling: the noise levels from noise to data, and which denoiser makes each step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby, pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cmi.checks import whole_number
+
+__all__ = ["Schedule", "time_grid"]
+
+
+def time_grid(steps: int, start: float = 1.0, end: float = 0.0) -> NDArray[np.float64]:
+    """Times of so many even steps, (steps + 1,), from noise to data.
+
+    Examples
+    --------
+    >>> time_grid(4).tolist()
+    [1.0, 0.75, 0.5, 0.25, 0.0]
+    """
+    steps = whole_number(steps, "steps", least=1)
+    if not 0.0 <= end < start <= 1.0:
+        raise ValueError(f"times fall from {start} to {end}: need 0 <= end < start <= 1")
+    return np.linspace(start, end, steps + 1)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Steps of a sampler: step k goes from times[k] to times[k + 1] with what denoisers[k] says at times[k].
+
+    Parameters
+    ----------
+    times : sequence of float
+        Falling, in [0, 1].
+    denoisers : sequence of str
+        A name per step, one fewer than times.
+
+    Examples
+    --------
+    >>> plan = Schedule.switched(["local", "global", "local"], [0.5, 0.25], time_grid(4))
+    >>> plan.denoisers, plan.windows("global")
+    (('local', 'local', 'global', 'local'), [(0.25, 0.5)])
+    """
+
+    times: tuple[float, ...]
+    denoisers: tuple[str, ...]
+
+    def __init__(self, times: Iterable[float], denoisers: Sequence[str]) -> None:
+        at, names = tuple(float(t) for t in times), tuple(denoisers)
+        if len(at) < 2 or any(not b < a for a, b in pairwise(at)):
+            raise ValueError(f"times of a schedule fall from step to step, got {len(at)} of them")
+        if not (at[0] <= 1.0 and at[-1] >= 0.0):
+            raise ValueError(f"times lie in [0, 1], got {at[0]:g} to {at[-1]:g}")
+        if len(names) != len(at) - 1:
+            raise ValueError(f"{len(at)} times make {len(at) - 1} steps, got {len(names)} names of denoisers")
+        object.__setattr__(self, "times", at)
+        object.__setattr__(self, "denoisers", names)
+
+    @classmethod
+    def of_one(cls, name: str, times: Iterable[float]) -> Schedule:
+        """One denoiser for all steps."""
+        at = tuple(times)
+        return cls(at, (name,) * (len(at) - 1))
+
+    @classmethod
+    def switched(cls, names: Sequence[str], switches: Sequence[float], times: Iterable[float]) -> Schedule:
+        """One denoiser after the other: from names[0] at the noise end to the next where t falls to a switch.
+
+        Raises
+        ------
+        ValueError
+            If switches do not fall, or are not one fewer than the names.
+        """
+        if len(switches) != len(names) - 1:
+            raise ValueError(
+                f"{len(names)} denoisers one after the other need {len(names) - 1} switches, got {len(switches)}"
+            )
+        if any(not b < a for a, b in pairwise(switches)) or not all(0.0 < s < 1.0 for s in switches):
+            raise ValueError(
+                f"switches fall from t below 1 to t above 0, got {', '.join(f'{s:g}' for s in switches)}"
+            )
+        at = tuple(float(t) for t in times)
+        rounding = 1e-12
+        return cls(at, [names[sum(t <= switch + rounding for switch in switches)] for t in at[:-1]])
+
+    def windows(self, name: str) -> list[tuple[float, float]]:
+        """Noise levels (lowest, highest) between which that denoiser is used, from noise to data."""
+        found, step = [], 0
+        for each, run in groupby(self.denoisers):
+            count = len(list(run))
+            if each == name:
+                found.append((self.times[step + count], self.times[step]))
+            step += count
+        return found

@@ -1,0 +1,206 @@
+"""Scores: what denoisers lose on held-out images, level by level and pixel by pixel, and how far they are apart.
+
+At every level t all denoisers see the same noisy images, so that differences are paired:
+
+    loss      l_d = |x0 - x0_hat_d|^2
+    gap       < l_d - l_g >                 g the reference, as a rule the best global one
+    distance  < |x0_hat_g - x0_hat_d|^2 >
+    residual  gap - distance = 2 < (x0 - x0_hat_g) (x0_hat_g - x0_hat_d) >
+
+The mean error of the true posterior mean is orthogonal to all that is known of xt: if the residual is not 0, g is
+not that mean.  The gap is what enters the certificate; the distance, far less noisy, is right as far as g is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from cmi.checks import whole_number
+from cmi.denoise.denoiser import Denoiser
+from cmi.denoise.images import images_of
+from cmi.denoise.receptive_field import receptive_field
+from cmi.denoise.trainer import find_device
+from cmi.scan import levels_of
+
+__all__ = ["flops_of", "score_denoisers"]
+
+_NOISE = 12  # first word of the spawn key
+_LEAST = 10  # images
+
+
+def score_denoisers(
+    denoisers: Mapping[str, Denoiser],
+    data: Any,
+    levels: Iterable[float],
+    *,
+    reference: str | None = None,
+    fields: bool = True,
+    batch: int = 250,
+    seed: int = 0,
+    device: str = "auto",
+    progress: Callable[[int, int], None] | None = None,
+) -> xr.Dataset:
+    """Score denoisers of one schedule on the same noisy images.
+
+    Parameters
+    ----------
+    denoisers : dict of name to Denoiser
+    data : SampleSet, array or tensor
+        Clean images that none of them was trained on, as in `images_of`.
+    levels : iterable of float
+        Noise levels t in (0, 1].
+    reference : str, optional
+        The denoiser that the others are compared with. Default: the global one, if there is one only.
+    fields : bool
+        Whether to measure the receptive fields of those that claim to be local.
+    batch : int
+        Images at once.
+    seed : int
+        Of the noise.
+    device : str
+        As in `train_denoiser`.
+    progress : callable, optional
+        Called as ``progress(done, total)`` after every level.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``loss`` and ``distance`` (denoiser, t, sample), summed over an image; ``mse``, ``mse_stderr``, ``gap`` and
+        ``gap_stderr`` (denoiser, t, y, x), per pixel, summed over channels; ``radius`` (claimed, -1: global),
+        ``field`` (measured radius, -1: not measured) and ``flops`` (of one image) of every denoiser; ``snr``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If denoisers, images and levels do not go together, there are fewer than ten images, or a denoiser gives
+        values that are not finite.
+
+    Examples
+    --------
+    >>> from cmi.denoise import GaussianDenoiser
+    >>> from cmi.exact import GaussianField
+    >>> field = GaussianField(L=5)
+    >>> whole, local = (GaussianDenoiser(field.covariance, shape=(1, 5, 5), radius=r) for r in (None, 1))
+    >>> scores = score_denoisers({"whole": whole, "local": local}, field.sample(500, 0), [0.5])
+    >>> bool(scores.loss.sel(denoiser="local").mean() > scores.loss.sel(denoiser="whole").mean())
+    True
+    """
+    images = images_of(data)
+    names = list(denoisers)
+    first = _check_together(denoisers, images)
+    reference = _reference(denoisers, reference)
+    times = levels_of(levels, first.noise)
+    if not (times > 0.0).all():
+        raise ValueError("without noise nothing is lost: levels are above 0")
+    batch, seed = whole_number(batch, "batch", least=1), whole_number(seed, "seed", least=0)
+    where = find_device(device)
+    n, (_, rows, columns) = len(images), first.shape
+    field = [receptive_field(d).radius if fields and d.radius is not None else -1 for d in denoisers.values()]
+    flops = [flops_of(denoiser) for denoiser in denoisers.values()]
+    loss, distance = np.zeros((2, len(names), len(times), n))
+    maps = np.zeros((4, len(names), len(times), rows, columns))  # sums: square, square^2, gap, gap^2
+    moved = {name: denoiser.to(where).eval() for name, denoiser in denoisers.items()}
+    order = [names.index(reference), *(k for k in range(len(names)) if names[k] != reference)]
+    for level, t in enumerate(times):
+        rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_NOISE, round(t * 1e12))))
+        alpha, sigma = float(first.noise.alpha(t)), float(first.noise.sigma(t))
+        for begin in range(0, n, batch):
+            some = slice(begin, min(begin + batch, n))
+            x0 = images[some].to(where)
+            eps = torch.from_numpy(rng.standard_normal(tuple(x0.shape), dtype=np.float32)).to(where)
+            xt = alpha * x0 + sigma * eps
+            for number in order:
+                found = _denoised(moved[names[number]], xt, float(t), names[number])
+                square = (found - x0.double()).square().sum(dim=1)
+                if number == order[0]:
+                    best, least = found, square
+                loss[number, level, some] = square.sum(dim=(1, 2)).cpu().numpy()
+                distance[number, level, some] = (found - best).square().sum(dim=(1, 2, 3)).cpu().numpy()
+                for kind, values in enumerate((square, square**2, square - least, (square - least) ** 2)):
+                    maps[kind, number, level] += values.sum(dim=0).cpu().numpy()
+        if progress is not None:
+            progress(level + 1, len(times))
+    maps /= n
+    errors = [np.sqrt(np.maximum(maps[k + 1] - maps[k] ** 2, 0.0) / (n - 1)) for k in (0, 2)]
+    pixel = ("denoiser", "t", "y", "x")
+    radii = [-1 if d.radius is None else d.radius for d in denoisers.values()]
+    return xr.Dataset(
+        {
+            "loss": (("denoiser", "t", "sample"), loss),
+            "distance": (("denoiser", "t", "sample"), distance),
+            "mse": (pixel, maps[0]),
+            "mse_stderr": (pixel, errors[0]),
+            "gap": (pixel, maps[2]),
+            "gap_stderr": (pixel, errors[1]),
+        },
+        coords={
+            "denoiser": names,
+            "t": times,
+            "snr": ("t", first.noise.snr(times)),
+            "radius": ("denoiser", radii),
+            "field": ("denoiser", field),
+            "flops": ("denoiser", flops),
+        },
+        attrs={"reference": reference, "noise": json.dumps(first.noise.to_dict()), "seed": seed},
+    )
+
+
+def flops_of(denoiser: Denoiser) -> int:
+    """Operations for one image, as torch counts them: products of matrices, convolutions and attention.
+
+    Examples
+    --------
+    >>> from cmi.denoise import LocalDenoiser
+    >>> small, large = (flops_of(LocalDenoiser((1, 8, 8), r, width=8)) for r in (1, 3))
+    >>> 0 < small < large
+    True
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    place = next((p for p in (*denoiser.parameters(), *denoiser.buffers())), torch.zeros(1))
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        denoiser(torch.zeros(1, *denoiser.shape, device=place.device), 0.5)
+    return int(counter.get_total_flops())
+
+
+@torch.no_grad()
+def _denoised(denoiser: Denoiser, xt: Tensor, t: float, name: str) -> Tensor:
+    found: Tensor = denoiser(xt, t).double()
+    if not bool(torch.isfinite(found).all()):
+        raise ValueError(f"the denoiser {name!r} gives values that are not finite at t = {t:g}")
+    return found
+
+
+def _check_together(denoisers: Mapping[str, Denoiser], images: Tensor) -> Denoiser:
+    if not denoisers:
+        raise ValueError("there is no denoiser to score")
+    first, *others = denoisers.values()
+    for name, each in denoisers.items():
+        if not isinstance(each, Denoiser):
+            raise TypeError(f"{name!r} is no Denoiser but {type(each).__name__}: see from_epsilon and its like")
+        if each.shape != tuple(images.shape[1:]):
+            raise ValueError(f"the denoiser {name!r} takes images of {each.shape}, got {tuple(images.shape[1:])}")
+    if any(each.noise != first.noise for each in others):
+        raise ValueError("denoisers are scored on one schedule: bring them there with OnSchedule")
+    if len(images) < _LEAST:
+        raise ValueError(f"scores need at least {_LEAST} images, got {len(images)}")
+    return first
+
+
+def _reference(denoisers: Mapping[str, Denoiser], reference: str | None) -> str:
+    if reference is not None:
+        if reference not in denoisers:
+            raise ValueError(f"the reference {reference!r} is none of {', '.join(denoisers)}")
+        return reference
+    wide = [name for name, each in denoisers.items() if each.radius is None]
+    if len(wide) != 1:
+        raise ValueError(f"name the reference: {len(wide)} of the denoisers are global")
+    return wide[0]
