@@ -14,6 +14,7 @@ from cmi.denoise.images import images_of
 from cmi.denoise.networks import GlobalDenoiser, LocalDenoiser
 from cmi.denoise.oracles import EmpiricalDenoiser, GaussianDenoiser
 from cmi.denoise.plan import Plan, plan_schedule
+from cmi.denoise.quality import FeatureNetwork, compare_images, train_features
 from cmi.denoise.receptive_field import ReceptiveField, receptive_field
 from cmi.denoise.sampling import HybridDenoiser, sample
 from cmi.denoise.schedule import Schedule, time_grid
@@ -24,6 +25,7 @@ __all__ = [
     "Certificate",
     "Denoiser",
     "EmpiricalDenoiser",
+    "FeatureNetwork",
     "GaussianDenoiser",
     "GlobalDenoiser",
     "HybridDenoiser",
@@ -33,6 +35,7 @@ __all__ = [
     "ReceptiveField",
     "Schedule",
     "certify",
+    "compare_images",
     "flops_of",
     "from_epsilon",
     "from_score",
@@ -46,4 +49,5 @@ __all__ = [
     "score_denoisers",
     "time_grid",
     "train_denoiser",
+    "train_features",
 ]

@@ -1,0 +1,281 @@
+"""Quality: how far images that were drawn are from real ones, and how far real ones are from one another.
+
+    wasserstein  sliced Wasserstein distance: root mean square over directions of the W_2 of projections
+    mmd          squared maximum mean discrepancy, unbiased, of Gaussian kernels with half, once and twice the
+                 median distance: may be below 0
+    classifier   share of images that a small network, trained on others, tells right from real ones: 1/2 if it
+                 cannot
+    frechet      squared Frechet distance of the Gaussians with the moments of features; falls with the number
+                 of images, so that it is only to be compared with the floor
+
+The floor of each is what it reads for as many real images; each has the error of drawing other images. References:
+Rabin et al. (2012); Gretton et al. (2012); Lopez-Paz and Oquab (arXiv:1610.06545); Heusel et al. (2017).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cmi.checks import whole_number
+from cmi.denoise.images import images_of
+
+__all__ = ["FeatureNetwork", "compare_images", "train_features"]
+
+FloatArray = NDArray[np.float64]
+_LEAST = 50  # images of each kind
+_KEY = 15  # first word of the spawn keys
+_SCALES = (0.5, 1.0, 2.0)
+_DIRECTIONS = 256
+_RESAMPLES = 40
+_EPOCHS, _BATCH, _RATE = 6, 64, 2e-3  # of the network that tells images apart
+
+
+class FeatureNetwork(nn.Module):
+    """A small convolutional classifier; `features` are what its last layer sees.
+
+    Parameters
+    ----------
+    channels : int
+        Of the images.
+    classes : int
+    width : int
+        Number of features.
+    """
+
+    def __init__(self, channels: int, classes: int, width: int = 64) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, 16, 3, padding=1)
+        self.second = nn.Conv2d(16, 32, 3, padding=1)
+        self.third = nn.Linear(32 * 16, width)
+        self.last = nn.Linear(width, classes)
+
+    def features(self, x: Tensor) -> Tensor:
+        """(n, width) of images."""
+        h = functional.max_pool2d(functional.relu(self.first(x)), 2, ceil_mode=True)
+        h = functional.relu(self.second(h))
+        h = functional.adaptive_avg_pool2d(h, (4, 4)).flatten(1)
+        return functional.relu(self.third(h))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, classes): logits."""
+        found: Tensor = self.last(self.features(x))
+        return found
+
+
+def train_features(
+    data: Any, labels: NDArray[np.integer[Any]], *, epochs: int = 2, seed: int = 0
+) -> tuple[FeatureNetwork, float]:
+    """Train a classifier on the labels of a data set, for its features.
+
+    Parameters
+    ----------
+    data : SampleSet, array or tensor
+        As in `images_of`.
+    labels : (n,) array of int
+        Classes from 0.
+    epochs : int
+        Times that every image is seen; one in ten is held out.
+    seed : int
+
+    Returns
+    -------
+    network, accuracy : FeatureNetwork, float
+        On the images held out.
+
+    Raises
+    ------
+    ValueError
+        For labels that are not one per image, or of fewer than two classes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.random.default_rng(0).uniform(size=(400, 6, 6))
+    >>> labels = np.arange(400) % 2
+    >>> x[labels == 1, :3] += 1.0
+    >>> train_features(x, labels, epochs=6)[1] > 0.9
+    True
+    """
+    images = images_of(data)
+    target = torch.as_tensor(np.asarray(labels, dtype=np.int64))
+    if target.shape != (len(images),):
+        raise ValueError(f"labels are one number per image, {len(images)}, got shape {tuple(target.shape)}")
+    classes = int(target.max()) + 1
+    if int(target.min()) < 0 or len(target.unique()) < 2:  # type: ignore[no-untyped-call]
+        raise ValueError("labels are classes from 0, of two kinds at least")
+    order = torch.from_numpy(_rng(seed, 0).permutation(len(images)))
+    held = order[: max(1, len(images) // 10)]
+    train = order[len(held) :]
+    network = _classifier(images[train], target[train], classes, epochs, seed)
+    with torch.no_grad():
+        right = _in_chunks(network, images[held]).argmax(dim=1) == target[held]
+    return network, float(right.double().mean())
+
+
+def compare_images(
+    drawn: Any,
+    real: Any,
+    *,
+    features: Callable[[Tensor], Tensor] | None = None,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Measure how far drawn images are from real ones.
+
+    Parameters
+    ----------
+    drawn : (n, ...) images
+        As in `images_of`; values are taken as they are.
+    real : (m, ...) images
+        None of those that anything was trained on; m at least twice n. The first n stand for drawn ones, for the
+        floor; the others are what both are compared with.
+    features : callable, optional
+        Of images (n, channels, rows, columns): (n, features), for the Frechet distance, as of `train_features`.
+        Default: no Frechet distance.
+    seed : int
+        Of directions, resampling and the classifier.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per measure: ``value``, ``stderr``, ``floor``, ``floor_stderr``.
+
+    Raises
+    ------
+    ValueError
+        For images of different shapes, fewer than 50, too few real ones, or values that are not finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> real, drawn = rng.standard_normal((400, 5, 5)), 1.5 * rng.standard_normal((100, 5, 5))
+    >>> found = compare_images(drawn, real)
+    >>> found.index.tolist(), bool(found.value["wasserstein"] > found.floor["wasserstein"])
+    (['wasserstein', 'mmd', 'classifier'], True)
+    """
+    x, every = images_of(drawn), images_of(real)
+    seed = whole_number(seed, "seed", least=0)
+    if x.shape[1:] != every.shape[1:]:
+        raise ValueError(f"drawn images have shape {tuple(x.shape[1:])}, real ones {tuple(every.shape[1:])}")
+    if len(x) < _LEAST:
+        raise ValueError(f"to compare takes at least {_LEAST} images, got {len(x)}")
+    if len(every) < 2 * len(x):
+        raise ValueError(
+            f"{len(x)} drawn images are compared with at least {2 * len(x)} real ones, got {len(every)}"
+        )
+    other, reference = every[: len(x)], every[len(x) :]
+    measures: dict[str, Callable[[Tensor], tuple[float, float]]] = {
+        "wasserstein": lambda a: _wasserstein(_flat(a), _flat(reference), seed),
+        "mmd": lambda a: _mmd(_flat(a), _flat(reference[: len(x)])),
+        "classifier": lambda a: _told_apart(a, reference[: len(x)], seed),
+    }
+    if features is not None:
+        seen = _in_chunks(features, reference).double().numpy()
+        measures["frechet"] = lambda a: _frechet(_in_chunks(features, a).double().numpy(), seen, seed)
+    rows = {name: (*measure(x), *measure(other)) for name, measure in measures.items()}
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["value", "stderr", "floor", "floor_stderr"])
+
+
+def _flat(x: Tensor) -> FloatArray:
+    return np.asarray(x.flatten(1).double().numpy())
+
+
+def _wasserstein(x: FloatArray, y: FloatArray, seed: int) -> tuple[float, float]:
+    rng = _rng(seed, 1)
+    directions = rng.standard_normal((x.shape[1], _DIRECTIONS))
+    directions /= np.linalg.norm(directions, axis=0)
+    place = (np.arange(len(x)) + 0.5) / len(x)
+    wanted = np.quantile(y @ directions, place, axis=0)
+    own = x @ directions
+
+    def distance(rows: FloatArray) -> float:
+        return float(np.sqrt(((np.sort(rows, axis=0) - wanted) ** 2).mean()))
+
+    resampled = [distance(own[rng.integers(len(x), size=len(x))]) for _ in range(_RESAMPLES)]
+    return distance(own), float(np.std(resampled, ddof=1))
+
+
+def _mmd(x: FloatArray, y: FloatArray) -> tuple[float, float]:
+    """Unbiased, with the error of both sets: of the linear part of the statistic, and of what is left of it."""
+    n = len(x)
+    both = np.concatenate([x, y])
+    norms = (both**2).sum(axis=1)
+    square = np.maximum(norms[:, None] + norms - 2.0 * both @ both.T, 0.0)
+    middle = float(np.median(square[np.triu_indices(len(both), 1)])) or 1.0
+    kernel = sum(np.exp(-0.5 * square / (scale**2 * middle)) for scale in _SCALES) / len(_SCALES)
+    # h_ij = k(x_i, x_j) + k(y_i, y_j) - k(x_i, y_j) - k(x_j, y_i), a U-statistic of pairs (x_i, y_i)
+    h = kernel[:n, :n] + kernel[n:, n:] - kernel[:n, n:] - kernel[:n, n:].T
+    np.fill_diagonal(h, 0.0)
+    value = float(h.sum() / (n * (n - 1)))
+    linear = h.sum(axis=1) / (n - 1) - value
+    rest = h - value - linear[:, None] - linear
+    np.fill_diagonal(rest, 0.0)
+    size = float((rest**2).sum()) / (n * (n - 1))
+    # means over n - 1 pairs vary by what is left of them too
+    slope = max(float(linear.var(ddof=1)) - size / (n - 1), 0.0)
+    variance = 4.0 * slope / n + 2.0 * size / (n * (n - 1))
+    return value, float(np.sqrt(variance))
+
+
+def _told_apart(x: Tensor, y: Tensor, seed: int) -> tuple[float, float]:
+    """Accuracy on the other half."""
+    half = len(x) // 2
+    images = torch.cat([x[:half], y[:half]])
+    target = torch.cat([torch.zeros(half), torch.ones(half)]).long()
+    network = _classifier(images, target, 2, _EPOCHS, seed)
+    with torch.no_grad():
+        said = _in_chunks(network, torch.cat([x[half:], y[half:]])).argmax(dim=1)
+    right = (said == torch.cat([torch.zeros(len(x) - half), torch.ones(len(y) - half)])).double()
+    share = float(right.mean())
+    return share, float(np.sqrt(max(share * (1.0 - share), 0.25 / len(right)) / len(right)))
+
+
+def _frechet(x: FloatArray, y: FloatArray, seed: int) -> tuple[float, float]:
+    rng = _rng(seed, 2)
+    mean, covariance = y.mean(axis=0), np.cov(y.T)
+
+    def distance(rows: FloatArray) -> float:
+        other = np.cov(rows.T)
+        # the root of a product of two covariances has the roots of its eigenvalues, none of them below 0
+        roots = np.sqrt(np.maximum(np.linalg.eigvals(other @ covariance).real, 0.0)).sum()
+        off = ((rows.mean(axis=0) - mean) ** 2).sum()
+        return float(off + np.trace(other) + np.trace(covariance) - 2.0 * roots)
+
+    resampled = [distance(x[rng.integers(len(x), size=len(x))]) for _ in range(_RESAMPLES)]
+    return distance(x), float(np.std(resampled, ddof=1))
+
+
+def _classifier(images: Tensor, target: Tensor, classes: int, epochs: int, seed: int) -> FeatureNetwork:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = FeatureNetwork(images.shape[1], classes)
+    rng = _rng(seed, 3)
+    steps = epochs * -(-len(images) // _BATCH)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=_RATE, weight_decay=1e-2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, _RATE, total_steps=steps + 1)
+    for _ in range(epochs):
+        for rows in np.array_split(rng.permutation(len(images)), -(-len(images) // _BATCH)):
+            some = torch.from_numpy(rows)
+            loss = functional.cross_entropy(network(images[some]), target[some])
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            schedule.step()
+    return network.eval()
+
+
+def _in_chunks(call: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    with torch.no_grad():
+        return torch.cat([call(images[begin : begin + 500]) for begin in range(0, len(images), 500)])
+
+
+def _rng(seed: int, what: int) -> np.random.Generator:
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_KEY, what)))

@@ -1,0 +1,90 @@
+"""Measures of quality: closed forms, what equal sets read, and the claimed errors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from cmi import open_dataset
+from cmi.denoise import compare_images, train_features
+from cmi.denoise.quality import _frechet, _mmd, _wasserstein
+
+
+def normal(n: int, d: int = 4, seed: int = 0, scale: float = 1.0, mean: float = 0.0) -> np.ndarray:
+    return np.asarray(mean + scale * np.random.default_rng(seed).standard_normal((n, d)))
+
+
+def apart(found: pd.DataFrame) -> np.ndarray:
+    """How many errors above the floor."""
+    return np.asarray((found.value - found.floor) / np.hypot(found.stderr, found.floor_stderr))
+
+
+def test_sliced_wasserstein_of_gaussians() -> None:
+    """W_2 of N(0, 1) and N(m, s^2) is (m^2 + (s - 1)^2)^1/2; projections of a shift have m^2 / d on average."""
+    wide, _ = _wasserstein(normal(4000, scale=1.5), normal(4000, seed=1), 0)
+    assert wide == pytest.approx(0.5, rel=0.1)
+    moved, error = _wasserstein(normal(4000, mean=0.5), normal(4000, seed=1), 0)
+    assert moved == pytest.approx(0.5, rel=0.15)  # 4 columns moved by 0.5: |m| = 1, m^2 / d = 1 / 4
+    assert 0.0 < error < 0.05
+
+
+def test_frechet_of_gaussians() -> None:
+    found, error = _frechet(normal(5000, scale=1.5, mean=0.3), normal(5000, seed=1), 0)
+    assert found == pytest.approx(4 * 0.3**2 + 4 * 0.5**2, rel=0.08)
+    assert found == pytest.approx(1.36, abs=4.0 * error)
+
+
+def test_mmd_is_unbiased_and_its_error_right() -> None:
+    """Equal sets read 0 on average; the spread over seeds is what is claimed, equal or not."""
+    for scale in (1.0, 1.2):
+        found = np.array(
+            [_mmd(normal(150, seed=2 * k, scale=scale), normal(150, seed=2 * k + 1)) for k in range(150)]
+        )
+        value, error = found.T
+        assert np.sqrt((error**2).mean()) == pytest.approx(value.std(ddof=1), rel=0.25)
+        if scale == 1.0:
+            assert abs(value.mean()) < 3.5 * value.std() / np.sqrt(150)
+            assert (value < 0.0).any()  # not clipped
+        else:
+            assert value.mean() > 5.0 * value.std() / np.sqrt(150)
+
+
+def test_real_digits_and_spoiled_ones() -> None:
+    digits = open_dataset("digits").samples
+    order = np.random.default_rng(0).permutation(len(digits))
+    digits = digits[order]
+    labels = np.arange(1797)[order] % 2  # of nothing: features need not be good to tell blurred ones
+    network, accuracy = train_features(digits[:600], labels[:600])
+    assert 0.3 < accuracy < 0.7
+    real, other = digits[600:1500], digits[1500:]
+    same = compare_images(other, real, features=network.features)
+    assert same.index.tolist() == ["wasserstein", "mmd", "classifier", "frechet"]
+    assert (np.abs(apart(same)) < 4.0).all()
+    blurred = 0.5 * (other + np.roll(other, 1, axis=1))
+    worse = compare_images(blurred, real, features=network.features)
+    assert (apart(worse) > 4.0).all(), worse
+    assert worse.floor.equals(same.floor)
+    assert compare_images(blurred, real, features=network.features).equals(worse)
+
+
+def test_what_cannot_be_compared() -> None:
+    x = np.zeros((60, 4, 4))
+    wrong: list[tuple[Any, Any, str]] = [
+        (x[:, :3], x, r"drawn images have shape \(1, 3, 4\), real ones \(1, 4, 4\)"),
+        (x[:20], x, "at least 50 images, got 20"),
+        (x, x, "60 drawn images are compared with at least 120 real ones, got 60"),
+        (torch.full((60, 1, 4, 4), torch.nan), x, "not finite"),
+    ]
+    for drawn, real, message in wrong:
+        with pytest.raises(ValueError, match=message):
+            compare_images(drawn, real)
+    for labels, message in (
+        (np.zeros(59, dtype=int), "one number per image"),
+        (np.zeros(60, dtype=int), "of two kinds"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            train_features(x, labels)
