@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,8 +21,10 @@ from cmi.denoise import (
     Schedule,
     certify,
     flops_of,
+    load_scores,
     plan_schedule,
     sample,
+    save_scores,
     score_denoisers,
     time_grid,
 )
@@ -149,6 +152,18 @@ def test_what_cannot_be_scored() -> None:
     for call, kind, message in wrong:
         with pytest.raises(kind, match=message):
             call()
+
+
+def test_scores_are_kept(scores: xr.Dataset, tmp_path: Path) -> None:
+    save_scores(scores, tmp_path / "s.nc")
+    assert load_scores(tmp_path / "s.nc").identical(scores)
+    with pytest.raises(FileExistsError):
+        save_scores(scores, tmp_path / "s.nc")
+    scores.drop_vars("distance").to_netcdf(tmp_path / "other.nc", engine="h5netcdf")
+    with pytest.raises(ValueError, match=r"other\.nc is no score, or is damaged: .*it has no distance"):
+        load_scores(tmp_path / "other.nc")
+    with pytest.raises(FileNotFoundError, match="there is no score file"):
+        load_scores(tmp_path / "none.nc")
 
 
 # Certificate

@@ -9,7 +9,7 @@ except ImportError as error:
 
 from cmi.denoise.certificate import Certificate, certify
 from cmi.denoise.checkpoint import load_denoiser, save_denoiser
-from cmi.denoise.denoiser import Denoiser, OnSchedule, from_epsilon, from_score, from_velocity
+from cmi.denoise.denoiser import Denoiser, OnSchedule, from_clean, from_epsilon, from_score, from_velocity
 from cmi.denoise.images import images_of
 from cmi.denoise.networks import GlobalDenoiser, LocalDenoiser
 from cmi.denoise.oracles import EmpiricalDenoiser, GaussianDenoiser
@@ -18,7 +18,7 @@ from cmi.denoise.quality import FeatureNetwork, compare_images, train_features
 from cmi.denoise.receptive_field import ReceptiveField, receptive_field
 from cmi.denoise.sampling import HybridDenoiser, sample
 from cmi.denoise.schedule import Schedule, time_grid
-from cmi.denoise.scores import flops_of, score_denoisers
+from cmi.denoise.scores import flops_of, load_scores, save_scores, score_denoisers
 from cmi.denoise.training import train_denoiser
 
 __all__ = [
@@ -37,15 +37,18 @@ __all__ = [
     "certify",
     "compare_images",
     "flops_of",
+    "from_clean",
     "from_epsilon",
     "from_score",
     "from_velocity",
     "images_of",
     "load_denoiser",
+    "load_scores",
     "plan_schedule",
     "receptive_field",
     "sample",
     "save_denoiser",
+    "save_scores",
     "score_denoisers",
     "time_grid",
     "train_denoiser",

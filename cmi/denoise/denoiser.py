@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from cmi.noise import Interpolation, Noise, VariancePreservingCosine, VariancePreservingLinear, noise_schedule
 
-__all__ = ["Denoiser", "OnSchedule", "Shape", "from_epsilon", "from_score", "from_velocity"]
+__all__ = ["Denoiser", "OnSchedule", "Shape", "from_clean", "from_epsilon", "from_score", "from_velocity"]
 
 Shape = tuple[int, int, int]  # channels, rows, columns
 Model = Callable[[Tensor, Tensor], Tensor]
@@ -138,7 +138,7 @@ class OnSchedule(Denoiser):
 
 
 class _Foreign(Denoiser):
-    def __init__(self, model: Model, shape: Shape, noise: str | Noise, radius: int | None) -> None:
+    def __init__(self, model: Model, shape: Sequence[int], noise: str | Noise, radius: int | None) -> None:
         super().__init__(shape, noise, radius)
         self.model = model
 
@@ -151,6 +151,11 @@ class _Foreign(Denoiser):
     def _check_alpha(self, alpha: Tensor, what: str) -> None:
         if not bool((alpha > 0.0).all()):
             raise ValueError(f"a {what} says nothing of the image where alpha = 0: stay below t = 1")
+
+
+class _Clean(_Foreign):
+    def denoised(self, xt: Tensor, t: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:  # noqa: ARG002
+        return self._predicted(xt, t)
 
 
 class _Epsilon(_Foreign):
@@ -175,8 +180,25 @@ class _Velocity(_Foreign):
         return alpha * xt - sigma * self._predicted(xt, t)
 
 
+def from_clean(
+    model: Model, shape: Sequence[int], noise: str | Noise = "interpolation", radius: int | None = None
+) -> Denoiser:
+    """Return a denoiser of a model that predicts the clean image: x0_hat = model(xt, t).
+
+    Parameters as in `from_epsilon`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> blank = from_clean(lambda x, t: torch.zeros_like(x), (1, 1, 2))
+    >>> blank(torch.ones(1, 1, 1, 2), 1.0).flatten().tolist()
+    [0.0, 0.0]
+    """
+    return _Clean(model, shape, noise, radius)
+
+
 def from_epsilon(
-    model: Model, shape: Shape, noise: str | Noise = "vp-linear", radius: int | None = None
+    model: Model, shape: Sequence[int], noise: str | Noise = "vp-linear", radius: int | None = None
 ) -> Denoiser:
     """Return a denoiser of a model that predicts the noise: x0_hat = (xt - sigma model(xt, t)) / alpha.
 
@@ -202,7 +224,9 @@ def from_epsilon(
     return _Epsilon(model, shape, noise, radius)
 
 
-def from_score(model: Model, shape: Shape, noise: str | Noise = "vp-linear", radius: int | None = None) -> Denoiser:
+def from_score(
+    model: Model, shape: Sequence[int], noise: str | Noise = "vp-linear", radius: int | None = None
+) -> Denoiser:
     """Return a denoiser of a model of the score grad ln p_t: x0_hat = (xt + sigma^2 model(xt, t)) / alpha.
 
     Parameters as in `from_epsilon`.
@@ -218,7 +242,7 @@ def from_score(model: Model, shape: Shape, noise: str | Noise = "vp-linear", rad
 
 
 def from_velocity(
-    model: Model, shape: Shape, noise: str | Noise = "interpolation", radius: int | None = None
+    model: Model, shape: Sequence[int], noise: str | Noise = "interpolation", radius: int | None = None
 ) -> Denoiser:
     """Return a denoiser of a model of the velocity: that of flows, eps - x0, or of "v-prediction".
 

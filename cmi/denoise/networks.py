@@ -165,7 +165,7 @@ class LocalDenoiser(Preconditioned):
         noise: str | Noise = "interpolation",
         *,
         width: int = 32,
-        depth: int = 6,
+        depth: int = 4,
         mean: Tensor | float = 0.0,
         std: Tensor | float = 1.0,
     ) -> None:

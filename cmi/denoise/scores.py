@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -27,12 +28,15 @@ from cmi.denoise.denoiser import Denoiser
 from cmi.denoise.images import images_of
 from cmi.denoise.receptive_field import receptive_field
 from cmi.denoise.trainer import find_device
+from cmi.netcdf import read_netcdf, write_netcdf
 from cmi.scan import levels_of
 
-__all__ = ["flops_of", "score_denoisers"]
+__all__ = ["flops_of", "load_scores", "save_scores", "score_denoisers"]
 
 _NOISE = 12  # first word of the spawn key
 _LEAST = 10  # images
+_FORMAT = 1
+_PARTS = ("loss", "distance", "mse", "mse_stderr", "gap", "gap_stderr", "snr", "radius", "field", "flops")
 
 
 def score_denoisers(
@@ -148,8 +152,40 @@ def score_denoisers(
             "field": ("denoiser", field),
             "flops": ("denoiser", flops),
         },
-        attrs={"reference": reference, "noise": json.dumps(first.noise.to_dict()), "seed": seed},
+        attrs={"format": _FORMAT, "reference": reference, "noise": json.dumps(first.noise.to_dict()), "seed": seed},
     )
+
+
+def save_scores(scores: xr.Dataset, path: str | PathLike[str], *, overwrite: bool = False) -> None:
+    """Write scores to a netCDF file, whole or not at all.
+
+    Raises
+    ------
+    FileExistsError, OSError
+        If the file exists, or cannot be written.
+    """
+    write_netcdf(scores, path, overwrite=overwrite)
+
+
+def load_scores(path: str | PathLike[str]) -> xr.Dataset:
+    """Read scores.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is no such file, or it holds something else.
+    """
+
+    def checked(found: xr.Dataset) -> xr.Dataset:
+        for name in _PARTS:
+            if name not in found:
+                raise KeyError(f"it has no {name}")
+        if found.attrs["reference"] not in found.denoiser.values:
+            raise ValueError("its reference was not scored")
+        json.loads(found.attrs["noise"])
+        return found
+
+    return read_netcdf(path, checked, newest=_FORMAT, what="score")
 
 
 def flops_of(denoiser: Denoiser) -> int:

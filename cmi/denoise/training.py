@@ -26,7 +26,7 @@ __all__ = ["Look", "Training", "train_denoiser"]
 
 LEAST = 50  # images
 _SHARE, _MOST = 0.1, 2000  # of the images are held out to choose by, and at most so many
-_LOOKED = 512  # of them that a look is at
+_LOOKED = 256  # of them that a look is at
 
 
 def train_denoiser(
