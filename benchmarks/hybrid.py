@@ -34,7 +34,7 @@ import pandas as pd
 import torch
 import xarray as xr
 
-from cmi import open_dataset
+from cmi import open_dataset, phase_scan
 from cmi.denoise import (
     Denoiser,
     GlobalDenoiser,
@@ -48,6 +48,10 @@ from cmi.denoise import (
     load_denoiser,
     load_scores,
     plan_schedule,
+    plot_gap_maps,
+    plot_gaps,
+    plot_images,
+    plot_plan,
     sample,
     save_scores,
     score_denoisers,
@@ -56,6 +60,7 @@ from cmi.denoise import (
     train_features,
 )
 from cmi.denoise.networks import Preconditioned
+from cmi.figures import save_figure
 
 RADII = (0, 1, 2, 3, 5, 8)
 
@@ -193,6 +198,12 @@ def main() -> None:
         f"{plan.certificate.stderr:.3f} nats down to t = {plan.certificate.until:.2g} (planned "
         f"{plan.planned:.3f}), global at t = {', '.join(f'{a:.2f} to {b:.2f}' for a, b in plan.window)}"
     )
+    save_figure(plot_gaps(scores), arguments.out / "gaps.png", overwrite=True)
+    save_figure(plot_gap_maps(scores, "r = 2"), arguments.out / "gap_maps.png", overwrite=True)
+    scan = phase_scan(
+        open_dataset(str(idx(arguments.data, "train-images-idx3-ubyte"))), levels=[0.1 * k for k in range(1, 10)]
+    )
+    save_figure(plot_plan(plan, scores, scan), arguments.out / "plan.png", overwrite=True)
     features, accuracy = train_features(
         images, labels_of(idx(arguments.data, "train-labels-idx1-ubyte")), seed=arguments.seed
     )
@@ -205,7 +216,8 @@ def main() -> None:
         before = time.perf_counter()
         drawn = sample(hybrid, settings.drawn, seed=arguments.seed)
         took = (time.perf_counter() - before) * 1000.0 / settings.drawn
-        np.save(arguments.out / f"drawn_{label.replace(' ', '_')}.npy", drawn.numpy())
+        picture = arguments.out / f"drawn_{label.replace(' ', '_')}.png"
+        save_figure(plot_images(drawn[:40]), picture, overwrite=True)
         quality = compare_images(drawn, real, features=features.features, seed=arguments.seed)
         same_grid = len(schedule.times) == len(times)
         certificate = certify(schedule, scores) if same_grid else None

@@ -64,15 +64,18 @@ def check_picture(path: str | PathLike[str]) -> None:
         raise ValueError(f"{str(path)!r} has no suffix of a picture: use .png, .pdf or .svg")
 
 
-def save_figure(figure: Figure, path: str | PathLike[str], *, overwrite: bool) -> None:
-    """Write a figure to a file, whole or not at all; the suffix tells the format.
+def save_figure(what: Axes | Figure, path: str | PathLike[str], *, overwrite: bool) -> None:
+    """Write a figure, or the one of some axes, to a file, whole or not at all; the suffix tells the format.
 
     Raises
     ------
     FileExistsError, OSError, ValueError
         If the file exists, cannot be written, or has no suffix of a picture.
     """
+    from matplotlib.figure import Figure
+
+    figure = what if isinstance(what, Figure) else what.figure
     target = check_output(path, overwrite=overwrite)
     check_picture(target)
     with replacing(target, overwrite=overwrite) as temporary:
-        figure.savefig(temporary, dpi=_DPI)
+        figure.savefig(temporary, dpi=_DPI)  # type: ignore[union-attr]

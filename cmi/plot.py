@@ -343,4 +343,4 @@ def save_plot(
     check_picture(check_output(path, overwrite=overwrite))
     if kind not in _KINDS:
         raise ValueError(f"kind is one of {', '.join(_KINDS)}, got {kind!r}")
-    save_figure(_KINDS[kind](scan).figure, path, overwrite=overwrite)  # type: ignore[arg-type]
+    save_figure(_KINDS[kind](scan), path, overwrite=overwrite)

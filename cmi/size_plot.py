@@ -95,4 +95,4 @@ def plot_sizes(scans: Mapping[float, PhaseScan]) -> Axes:
 
 def save_sizes(scans: Mapping[float, PhaseScan], path: str | PathLike[str], *, overwrite: bool = False) -> None:
     """Draw several sizes into a file, as `save_plot` does with one."""
-    save_figure(plot_sizes(scans).figure, path, overwrite=overwrite)  # type: ignore[arg-type]
+    save_figure(plot_sizes(scans), path, overwrite=overwrite)

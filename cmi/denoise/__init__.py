@@ -14,6 +14,7 @@ from cmi.denoise.images import images_of
 from cmi.denoise.networks import GlobalDenoiser, LocalDenoiser
 from cmi.denoise.oracles import EmpiricalDenoiser, GaussianDenoiser
 from cmi.denoise.plan import Plan, plan_schedule
+from cmi.denoise.plot import plot_gap_maps, plot_gaps, plot_images, plot_plan
 from cmi.denoise.quality import FeatureNetwork, compare_images, train_features
 from cmi.denoise.receptive_field import ReceptiveField, receptive_field
 from cmi.denoise.sampling import HybridDenoiser, sample
@@ -45,6 +46,10 @@ __all__ = [
     "load_denoiser",
     "load_scores",
     "plan_schedule",
+    "plot_gap_maps",
+    "plot_gaps",
+    "plot_images",
+    "plot_plan",
     "receptive_field",
     "sample",
     "save_denoiser",
