@@ -122,6 +122,7 @@ def plot_gap_maps(scores: xr.Dataset, name: str) -> Figure:
         bar = figure.colorbar(picture, ax=ax, location="bottom", pad=0.02)
         bar.ax.tick_params(labelsize=6)
         bar.ax.locator_params(nbins=3)
+        bar.ax.xaxis.get_offset_text().set_fontsize(6)
     row[0].set_ylabel("row  [pixels]", fontsize=8)
     title = f"loss of {name} less that of {scores.attrs['reference']}, squared pixel values"
     figure.suptitle(title, fontsize=8, x=0.01, ha="left")
@@ -150,6 +151,8 @@ def plot_plan(plan: Plan, scores: xr.Dataset, scan: PhaseScan | None = None, ax:
     >>> plot_plan(plan_schedule(scores, times, budget_nats=1.0), scores).get_ylabel()
     'radius of the denoiser  [pixels]'
     """
+    from matplotlib.ticker import MaxNLocator
+
     if ax is None:
         ax = new_figure(5.2, 3.2).subplots()
     radius = dict(zip(scores.denoiser.values.tolist(), scores.radius.values.tolist(), strict=True))
@@ -178,11 +181,12 @@ def plot_plan(plan: Plan, scores: xr.Dataset, scan: PhaseScan | None = None, ax:
             color=INK,
             markersize=3.5,
             elinewidth=0.8,
-            label="Markov length \u03be of the scan",
+            label="Markov length \u03be of the scan" if known.any() else "\u03be of the scan: not resolved",
         )
     ax.set_xlim(0.0, 1.0)
     ax.set_ylim(bottom=0.0 if all(r != 0 for r in radius.values()) else -0.3)
     ax.set_xlabel("noise level t", fontsize=9)
+    ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     unit = "radius of the denoiser  [pixels]"
     ax.set_ylabel(unit if scan is None else "radius, \u03be  [pixels]", fontsize=9)
     certificate = plan.certificate
