@@ -1,4 +1,4 @@
-"""The command line: phase-scan run, show, check, plot, transition and info.
+"""The command line: phase-scan run, show, check, plot, transition, info, and the commands of denoise.
 
 Heavy imports happen inside the commands, so that help texts and mistyped options answer at once.
 """
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import cmi.flags as flags
+from cmi.denoise_commands import denoise
 from cmi.position_run import load, run_positions
 from cmi.scan_files import check_targets, default_picture, of_several_sizes, scan_data, to_resume
 from cmi.scan_run import draw_scans, print_scans, run_scans, several
@@ -32,6 +33,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     add_completion=False,
 )
+
+app.add_typer(denoise)
 
 _DATA_HELP = (
     "A data file (.npy .npz .h5 .zarr .pt .csv .parquet, IDX as MNIST names them), a folder of images, the "

@@ -8,9 +8,9 @@ except ImportError as error:
     raise ImportError('cmi.denoise needs torch: pip install "phase-scan[torch]"') from error
 
 from cmi.denoise.certificate import Certificate, certify
-from cmi.denoise.checkpoint import load_denoiser, save_denoiser
+from cmi.denoise.checkpoint import describe_denoiser, load_denoiser, save_denoiser
 from cmi.denoise.denoiser import Denoiser, OnSchedule, from_clean, from_epsilon, from_score, from_velocity
-from cmi.denoise.images import images_of
+from cmi.denoise.images import images_of, set_aside
 from cmi.denoise.networks import GlobalDenoiser, LocalDenoiser
 from cmi.denoise.oracles import EmpiricalDenoiser, GaussianDenoiser
 from cmi.denoise.plan import Plan, plan_schedule
@@ -18,7 +18,7 @@ from cmi.denoise.plot import plot_gap_maps, plot_gaps, plot_images, plot_plan
 from cmi.denoise.quality import FeatureNetwork, compare_images, train_features
 from cmi.denoise.receptive_field import ReceptiveField, receptive_field
 from cmi.denoise.sampling import HybridDenoiser, sample
-from cmi.denoise.schedule import Schedule, time_grid
+from cmi.denoise.schedule import Schedule, load_schedule, save_schedule, time_grid
 from cmi.denoise.scores import flops_of, load_scores, save_scores, score_denoisers
 from cmi.denoise.training import train_denoiser
 
@@ -37,6 +37,7 @@ __all__ = [
     "Schedule",
     "certify",
     "compare_images",
+    "describe_denoiser",
     "flops_of",
     "from_clean",
     "from_epsilon",
@@ -44,6 +45,7 @@ __all__ = [
     "from_velocity",
     "images_of",
     "load_denoiser",
+    "load_schedule",
     "load_scores",
     "plan_schedule",
     "plot_gap_maps",
@@ -53,8 +55,10 @@ __all__ = [
     "receptive_field",
     "sample",
     "save_denoiser",
+    "save_schedule",
     "save_scores",
     "score_denoisers",
+    "set_aside",
     "time_grid",
     "train_denoiser",
     "train_features",

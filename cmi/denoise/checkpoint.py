@@ -13,7 +13,7 @@ from cmi.denoise.networks import GlobalDenoiser, LocalDenoiser, Preconditioned
 from cmi.noise import noise_schedule
 from cmi.output import replacing
 
-__all__ = ["Checkpoint", "load_denoiser", "save_denoiser"]
+__all__ = ["Checkpoint", "describe_denoiser", "load_denoiser", "save_denoiser"]
 
 _FORMAT = 1
 _KINDS: dict[str, type[LocalDenoiser] | type[GlobalDenoiser]] = {"local": LocalDenoiser, "global": GlobalDenoiser}
@@ -28,8 +28,10 @@ class Checkpoint:
     path : path or None
         None: nowhere.
     denoiser : Preconditioned
-    fingerprint : str
-        Of the images and of how it is trained; a file of another is refused.
+    trained : dict
+        How it is trained, and on which images; a file of another training is refused.
+    about : dict
+        What else is to be kept.
 
     Raises
     ------
@@ -39,9 +41,15 @@ class Checkpoint:
         If the file is that of another training, or no denoiser at all.
     """
 
-    def __init__(self, path: str | Path | None, denoiser: Preconditioned, fingerprint: str) -> None:
+    def __init__(
+        self,
+        path: str | Path | None,
+        denoiser: Preconditioned,
+        trained: dict[str, Any],
+        about: dict[str, Any],
+    ) -> None:
         self.path = None if path is None else Path(path).expanduser()
-        self.denoiser, self.fingerprint = denoiser, fingerprint
+        self.denoiser, self.trained, self.about = denoiser, trained, about
         self.saved: dict[str, Any] | None = None
         if self.path is None:
             return
@@ -53,7 +61,7 @@ class Checkpoint:
             raise PermissionError(f"{self.path} is in a folder that cannot be written to: name another")
         if self.path.exists():
             content = _read(self.path)
-            if content["fingerprint"] != fingerprint or content["made"] != _made(denoiser):
+            if content["trained"] != trained or content["made"] != _made(denoiser):
                 raise ValueError(
                     f"{self.path} holds a denoiser of other images, another shape or other options: {_OTHER}"
                 )
@@ -62,7 +70,7 @@ class Checkpoint:
     def keep(self, state: dict[str, Any]) -> None:
         """Write the state of the training, all at once; once it is done, with the network."""
         if self.path is not None:
-            _write(self.path, self.denoiser, state, self.fingerprint)
+            _write(self.path, self.denoiser, state, self.trained, self.about)
 
 
 def save_denoiser(denoiser: Preconditioned, path: str | Path, *, overwrite: bool = False) -> None:
@@ -76,7 +84,22 @@ def save_denoiser(denoiser: Preconditioned, path: str | Path, *, overwrite: bool
     path = Path(path).expanduser()
     if path.exists() and not overwrite:
         raise FileExistsError(f"{str(path)!r} exists: choose another name, or overwrite it")
-    _write(path, denoiser, {"training": {"done": True}}, "")
+    _write(path, denoiser, {"training": {"done": True}}, {}, {})
+
+
+def describe_denoiser(path: str | Path) -> dict[str, Any]:
+    """What a file keeps of a denoiser beside the network: ``made``, ``trained`` (options, images) and ``about``.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As `load_denoiser`.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {str(path)!r}")
+    content = _read(path)
+    return {key: content[key] for key in ("made", "trained", "about")}
 
 
 def load_denoiser(path: str | Path) -> LocalDenoiser | GlobalDenoiser:
@@ -117,10 +140,17 @@ def _made(denoiser: Preconditioned) -> dict[str, Any]:
     }
 
 
-def _write(path: Path, denoiser: Preconditioned, state: dict[str, Any], fingerprint: str) -> None:
+def _write(
+    path: Path,
+    denoiser: Preconditioned,
+    state: dict[str, Any],
+    trained: dict[str, Any],
+    about: dict[str, Any],
+) -> None:
     content = {
         "phase-scan denoiser": _FORMAT,
-        "fingerprint": fingerprint,
+        "trained": trained,
+        "about": about,
         "made": _made(denoiser),
         "state": state,
         "network": {name: value.detach().cpu() for name, value in denoiser.state_dict().items()},
@@ -134,7 +164,7 @@ def _read(path: Path) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
         if content["phase-scan denoiser"] != _FORMAT:
             raise ValueError("another format")
-        found = {key: content[key] for key in ("fingerprint", "made", "state", "network")}
+        found = {key: content[key] for key in ("trained", "about", "made", "state", "network")}
         found["state"]["training"]["done"]
     except OSError:
         raise

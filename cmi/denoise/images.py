@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,10 @@ from torch import Tensor
 from cmi.data.sample_set import SampleSet
 from cmi.scan import data_of
 
-__all__ = ["images_of", "parted"]
+__all__ = ["fingerprint", "images_of", "parted", "set_aside"]
 
-_SPLIT = 11  # first word of the spawn key
+_SPLIT, _ASIDE = 11, 16  # first words of the spawn keys
+_SHARE, _MOST = 1 / 6, 10_000  # of the images are set aside, and at most so many
 
 
 def images_of(data: Any, channel_axis: int | None = None) -> Tensor:
@@ -78,3 +80,24 @@ def parted(n: int, held_out: int, seed: int) -> tuple[Tensor, Tensor]:
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_SPLIT,)))
     order = rng.permutation(n)
     return torch.from_numpy(np.sort(order[held_out:])), torch.from_numpy(np.sort(order[:held_out]))
+
+
+def set_aside(images: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    """Part images into those to train on and those to score by: one in six, at most 10,000.
+
+    The same images and seed give the same parts.
+
+    Examples
+    --------
+    >>> [len(part) for part in set_aside(torch.zeros(600, 1, 2, 2), 0)]
+    [500, 100]
+    """
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_ASIDE,)))
+    order = torch.from_numpy(rng.permutation(len(images)))
+    kept = min(round(_SHARE * len(images)), _MOST)
+    return images[order[kept:].sort().values], images[order[:kept].sort().values]
+
+
+def fingerprint(images: Tensor) -> str:
+    """SHA-256 of the values: whether two sets are the same."""
+    return hashlib.sha256(images.numpy(force=True).tobytes()).hexdigest()

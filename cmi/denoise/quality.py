@@ -134,8 +134,8 @@ def compare_images(
     drawn : (n, ...) images
         As in `images_of`; values are taken as they are.
     real : (m, ...) images
-        None of those that anything was trained on; m at least twice n. The first n stand for drawn ones, for the
-        floor; the others are what both are compared with.
+        None of those that anything was trained on; m at least twice n. So many of them, taken at random, stand for
+        drawn ones, for the floor; the others are what both are compared with.
     features : callable, optional
         Of images (n, channels, rows, columns): (n, features), for the Frechet distance, as of `train_features`.
         Default: no Frechet distance.
@@ -171,6 +171,7 @@ def compare_images(
         raise ValueError(
             f"{len(x)} drawn images are compared with at least {2 * len(x)} real ones, got {len(every)}"
         )
+    every = every[torch.from_numpy(_rng(seed, 4).permutation(len(every)))]
     other, reference = every[: len(x)], every[len(x) :]
     measures: dict[str, Callable[[Tensor], tuple[float, float]]] = {
         "wasserstein": lambda a: _wasserstein(_flat(a), _flat(reference), seed),

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
+from os import PathLike
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cmi.checks import whole_number
+from cmi.output import check_output, replacing
 
-__all__ = ["Schedule", "time_grid"]
+__all__ = ["Schedule", "load_schedule", "save_schedule", "time_grid"]
+
+_FORMAT = 1
 
 
 def time_grid(steps: int, start: float = 1.0, end: float = 0.0) -> NDArray[np.float64]:
@@ -96,3 +102,37 @@ class Schedule:
                 found.append((self.times[step + count], self.times[step]))
             step += count
         return found
+
+
+def save_schedule(schedule: Schedule, path: str | PathLike[str], *, overwrite: bool = False) -> None:
+    """Write a schedule to a JSON file, whole or not at all.
+
+    Raises
+    ------
+    FileExistsError, OSError
+        If the file exists, or cannot be written.
+    """
+    target = check_output(path, overwrite=overwrite)
+    content = {"phase-scan schedule": _FORMAT, "times": schedule.times, "denoisers": schedule.denoisers}
+    with replacing(target, overwrite=overwrite) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def load_schedule(path: str | PathLike[str]) -> Schedule:
+    """Read a schedule.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is no such file, or it holds something else.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {str(path)!r}")
+    try:
+        content = json.loads(path.read_text())
+        if content["phase-scan schedule"] != _FORMAT:
+            raise ValueError("it is of another format")
+        return Schedule(content["times"], [str(name) for name in content["denoisers"]])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path.name} holds no schedule: {error}") from error

@@ -7,9 +7,7 @@ images that are not trained on; how good it is, other images must say (`score_de
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,7 @@ from torch import Tensor
 
 from cmi.checks import whole_number
 from cmi.denoise.checkpoint import Checkpoint
-from cmi.denoise.images import images_of, parted
+from cmi.denoise.images import fingerprint, images_of, parted
 from cmi.denoise.networks import Preconditioned
 from cmi.denoise.trainer import Look, Settings, Trainer, Training, find_device, trained
 
@@ -41,6 +39,7 @@ def train_denoiser(
     seed: int = 0,
     device: str = "auto",
     file: str | Path | None = None,
+    about: Mapping[str, Any] | None = None,
     progress: Callable[[Look], None] | None = None,
 ) -> Training:
     """Train a denoiser in place.
@@ -65,6 +64,8 @@ def train_denoiser(
         "auto" (CUDA, MPS or the CPU, whichever there is first), or one of torch; the denoiser stays there.
     file : path, optional
         Training is kept there every minute and goes on from there; then it holds the network, for `load_denoiser`.
+    about : dict of plain values, optional
+        Kept in the file, for `describe_denoiser`: what the images are, say.
     progress : callable, optional
         Takes a `Look` at the held-out loss, sixteen times.
 
@@ -108,7 +109,8 @@ def train_denoiser(
     train, held = parted(len(images), count, seed)
     settings = Settings(minutes, steps, rate, batch, seed)
     options = {"minutes": None if steps is not None else minutes, "steps": steps, "batch": batch, "rate": rate}
-    checkpoint = Checkpoint(file, denoiser, _fingerprint(images, {**options, "held_out": count, "seed": seed}))
+    made = {**options, "held_out": count, "seed": seed, "images": fingerprint(images)}
+    checkpoint = Checkpoint(file, denoiser, made, dict(about or {}))
     where = find_device(device)
     denoiser.fit_moments(images[train])
     denoiser.to(where)
@@ -148,10 +150,3 @@ class _DenoiserTrainer(Trainer):
         off = (found.float() - x0).square().mean(dim=(1, 2, 3))
         losses: Tensor = off / self.denoiser.scale(alpha, sigma).clamp_min(1e-12)
         return losses
-
-
-def _fingerprint(images: Tensor, options: dict[str, Any]) -> str:
-    """Of the images and of how it is trained."""
-    digest = hashlib.sha256(json.dumps(options, sort_keys=True).encode())
-    digest.update(images.numpy(force=True).tobytes())
-    return digest.hexdigest()

@@ -1,0 +1,376 @@
+"""The commands phase-scan denoise train, score, certify, plan and sample.
+
+Heavy imports happen inside the commands, so that help texts and mistyped options answer at once.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import cmi.flags as flags
+from cmi.screen import bar, console, errors
+from cmi.workers import signals
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from cmi.denoise import Denoiser, Schedule
+
+__all__ = ["denoise"]
+
+denoise = typer.Typer(
+    name="denoise",
+    help="Train local and global denoisers, score them, bound what locality costs, plan and sample with them.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Data = Annotated[str, typer.Argument(help="A data set, as run takes it.", show_default=False)]
+Networks = Annotated[list[Path], typer.Argument(help="Files that denoise train wrote.", show_default=False)]
+Scores = Annotated[Path, typer.Argument(help="A file that denoise score wrote.", show_default=False)]
+Key = Annotated[str | None, typer.Option(help="Which array of a file with several.", show_default=False)]
+Limit = Annotated[int | None, typer.Option(help="Use the first so many samples only.", show_default=False)]
+Crop = Annotated[str | None, typer.Option(help="Keep start:stop of every axis, as in 1:,1:.", show_default=False)]
+Seed = Annotated[int, typer.Option(help="Seed of the random numbers.")]
+Device = Annotated[str, typer.Option(help="auto (CUDA, MPS or the CPU), or a device of torch.")]
+Steps = Annotated[int, typer.Option(help="Steps of the sampler, even in t from 1 to 0.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace output files that exist.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Use = Annotated[
+    str | None,
+    typer.Option(
+        "--schedule",
+        help="Denoisers one after the other, from noise to data: local,global,local.",
+        show_default=False,
+    ),
+]
+Switch = Annotated[
+    str | None,
+    typer.Option(help="The t at which each but the first takes over: 0.5,0.2.", show_default=False),
+]
+
+
+@denoise.command()
+def train(
+    data: Data,
+    out: Annotated[
+        Path, typer.Option(help="File of the network; training goes on from there.", show_default=False)
+    ],
+    radius: Annotated[
+        int | None,
+        typer.Option(help="A local network that sees so far.  [default: a global one]", show_default=False),
+    ] = None,
+    minutes: Annotated[float, typer.Option(help="About how long to train.")] = 5.0,
+    steps: Annotated[
+        int | None,
+        typer.Option(help="Steps of training in place of minutes: the same on every machine.", show_default=False),
+    ] = None,
+    width: Annotated[int, typer.Option(help="Channels of the network, at the finest scale.")] = 32,
+    noise: Annotated[
+        str, typer.Option(help="Noise schedule: interpolation, vp-linear, vp-cosine or ve.")
+    ] = "interpolation",
+    key: Key = None,
+    limit: Limit = None,
+    crop: Crop = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    debug: Debug = False,
+) -> None:
+    """Train a denoiser. One image in six (at most 10,000) is set aside, to score and compare by."""
+    with errors(debug), signals():
+        import torch
+
+        from cmi.denoise import GlobalDenoiser, LocalDenoiser, set_aside, train_denoiser
+        from cmi.denoise.images import fingerprint
+
+        images = _images(data, key, limit, crop)
+        rest, aside = set_aside(images, seed)
+        torch.manual_seed(seed)
+        shape = tuple(images.shape[1:])
+        net = (
+            GlobalDenoiser(shape, noise, width=width)
+            if radius is None
+            else LocalDenoiser(shape, radius, noise, width=width)
+        )
+        about = {"data": data, "images": fingerprint(images), "seed": seed}
+        try:
+            with bar("training", 1) as advance:
+                found = train_denoiser(
+                    net,
+                    rest,
+                    minutes=minutes,
+                    steps=steps,
+                    seed=seed,
+                    device=device,
+                    file=out,
+                    about=about,
+                    progress=advance.training,
+                )
+        except KeyboardInterrupt:
+            if out.exists():
+                console().print(f"The training is kept in {out}, where the same command goes on.")
+            raise
+        except RuntimeError as error:
+            raise ValueError(str(error)) from error
+        console().print(
+            f"{net.label}: {found.step} steps on {len(rest)} images to a held-out loss of {found.best:.4f}; "
+            f"{len(aside)} images are set aside."
+        )
+        console().print(f"Wrote {out}")
+
+
+@denoise.command()
+def score(
+    data: Data,
+    networks: Networks,
+    out: Annotated[Path, typer.Option(help="Write the scores to this netCDF file.", show_default=False)],
+    levels: Annotated[
+        str, typer.Option(help="Noise levels t above 0: start:stop:count or a list; those of 50 steps by default.")
+    ] = "0.02:1:50",
+    reference: Annotated[
+        str | None,
+        typer.Option(help="What the others are compared with.  [default: the global one]", show_default=False),
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw the gaps into this picture (.png, .pdf, .svg).", show_default=False)
+    ] = None,
+    key: Key = None,
+    limit: Limit = None,
+    crop: Crop = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+    debug: Debug = False,
+) -> None:
+    """Score denoisers on images that none was trained on: losses by level, and how far from the global one."""
+    with errors(debug), signals():
+        from cmi.denoise import save_scores, score_denoisers
+        from cmi.denoise.report import scores_report
+        from cmi.figures import check_picture, save_figure
+        from cmi.output import check_output
+
+        check_output(out, overwrite=overwrite)
+        if plot is not None:
+            check_picture(check_output(plot, overwrite=overwrite))
+        times = flags.levels(levels)
+        nets = _networks(networks)
+        images = _unseen(_images(data, key, limit, crop), networks)
+        with bar("noise levels", len(times)) as advance:
+            found = score_denoisers(
+                nets, images, times, reference=reference, seed=seed, device=device, progress=advance
+            )
+        save_scores(found, out, overwrite=overwrite)
+        console().print(scores_report(found))
+        if plot is not None:
+            from cmi.denoise import plot_gaps
+
+            save_figure(plot_gaps(found), plot, overwrite=overwrite)
+            console().print(f"Wrote {plot}")
+        console().print(f"Wrote {out}")
+
+
+@denoise.command()
+def certify(
+    scores: Scores,
+    use: Use = None,
+    switch: Switch = None,
+    steps: Steps = 50,
+    debug: Debug = False,
+) -> None:
+    """Bound what a schedule of denoisers costs the SDE sampler, in nats more than the global one in every step."""
+    with errors(debug):
+        from cmi.denoise import certify as certified
+        from cmi.denoise import load_scores, time_grid
+        from cmi.denoise.report import certificate_report
+
+        found = load_scores(scores)
+        if use is None:
+            raise ValueError("give --schedule, as in local,global,local, and --switch, as in 0.5,0.2")
+        console().print(certificate_report(certified(_schedule(use, switch, time_grid(steps)), found)))
+
+
+@denoise.command()
+def plan(
+    scores: Scores,
+    nats: Annotated[
+        float | None, typer.Option(help="The most that the certificate may be.", show_default=False)
+    ] = None,
+    share: Annotated[
+        float | None,
+        typer.Option(
+            help="In its place: the most operations, as a share of the global one's in every step.",
+            show_default=False,
+        ),
+    ] = None,
+    steps: Steps = 50,
+    out: Annotated[
+        Path | None, typer.Option(help="Write the plan to this file (.json).", show_default=False)
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw it into this picture (.png, .pdf, .svg).", show_default=False)
+    ] = None,
+    scan: Annotated[
+        Path | None,
+        typer.Option(help="Draw the Markov length of this scan file too.", show_default=False),
+    ] = None,
+    overwrite: Overwrite = False,
+    debug: Debug = False,
+) -> None:
+    """Find the cheapest denoiser for every step, so that the certificate stays within a budget."""
+    with errors(debug):
+        from cmi.denoise import load_scores, plan_schedule, plot_plan, save_schedule, time_grid
+        from cmi.denoise.report import plan_report
+        from cmi.figures import check_picture, save_figure
+        from cmi.output import check_output
+        from cmi.result import PhaseScan
+
+        if (nats is None) == (share is None):
+            raise ValueError("give one budget: --nats, or --share of the operations")
+        for target in (out, plot):
+            if target is not None:
+                check_output(target, overwrite=overwrite)
+        if plot is not None:
+            check_picture(plot)
+        found, times = load_scores(scores), time_grid(steps)
+        whole = int(found.flops.sel(denoiser=found.attrs["reference"])) * steps
+        made = plan_schedule(found, times, budget_nats=nats, budget_flops=None if share is None else share * whole)
+        length = None if scan is None else PhaseScan.load(scan)
+        console().print(plan_report(made))
+        if out is not None:
+            save_schedule(made.schedule, out, overwrite=overwrite)
+            console().print(f"Wrote {out}")
+        if plot is not None:
+            save_figure(plot_plan(made, found, length), plot, overwrite=overwrite)
+            console().print(f"Wrote {plot}")
+
+
+@denoise.command()
+def sample(
+    networks: Networks,
+    plan: Annotated[Path | None, typer.Option(help="A plan that denoise plan wrote.", show_default=False)] = None,
+    use: Use = None,
+    switch: Switch = None,
+    steps: Steps = 50,
+    count: Annotated[int, typer.Option(help="Images to draw.")] = 64,
+    ode: Annotated[bool, typer.Option("--ode", help="Along the ODE (Heun), not the SDE.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Write the images to this file (.npy).", show_default=False)
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw up to 100 into this picture (.png, .pdf, .svg).", show_default=False)
+    ] = None,
+    compare: Annotated[
+        str | None,
+        typer.Option(
+            help="Measure how far they are from the images of this data set that nothing was trained on.",
+            show_default=False,
+        ),
+    ] = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+    debug: Debug = False,
+) -> None:
+    """Draw images with one denoiser, with several one after the other, or as planned."""
+    with errors(debug), signals():
+        import numpy as np
+
+        from cmi.denoise import HybridDenoiser, Schedule, compare_images, load_schedule, plot_images, time_grid
+        from cmi.denoise import sample as drawn_by
+        from cmi.denoise.report import quality_report
+        from cmi.figures import check_picture, save_figure
+        from cmi.output import check_output, replacing
+
+        for target in (out, plot):
+            if target is not None:
+                check_output(target, overwrite=overwrite)
+        if plot is not None:
+            check_picture(plot)
+        if out is not None and out.suffix != ".npy":
+            raise ValueError(f"--out takes the name of a .npy file, got {str(out)!r}")
+        if (plan is not None) + (use is not None) > 1:
+            raise ValueError("give --plan or --schedule, not both")
+        nets = _networks(networks)
+        schedule: Schedule
+        if plan is not None:
+            schedule = load_schedule(plan)
+        elif use is not None:
+            schedule = _schedule(use, switch, time_grid(steps))
+        elif len(nets) == 1:
+            schedule = Schedule.of_one(next(iter(nets)), time_grid(steps))
+        else:
+            raise ValueError("of several networks say which is used when: --plan, or --schedule and --switch")
+        real = None if compare is None else _unseen(_images(compare, None, None, None), networks)
+        with bar("calls of the denoiser", 1) as advance:
+            images = drawn_by(
+                HybridDenoiser(schedule, nets),
+                count,
+                kind="ode" if ode else "sde",
+                seed=seed,
+                device=device,
+                progress=advance,
+            )
+        if out is not None:
+            with replacing(out, overwrite=overwrite) as temporary, temporary.open("wb") as to:
+                np.save(to, images.numpy())
+            console().print(f"Wrote {out}")
+        if plot is not None:
+            save_figure(plot_images(images[:100]), plot, overwrite=overwrite)
+            console().print(f"Wrote {plot}")
+        if real is not None:
+            console().print(quality_report(compare_images(images, real, seed=seed)))
+        if out is None and plot is None:
+            console().print("Nothing was saved: give --out FILE.npy to keep the images, or --plot FILE.png.")
+
+
+def _images(data: str, key: str | None, limit: int | None, crop: str | None) -> Tensor:
+    from cmi.data import open_dataset
+    from cmi.denoise import images_of
+
+    samples = open_dataset(data, key=key, limit=limit)
+    return images_of(samples if crop is None else samples.cropped(crop))
+
+
+def _networks(files: list[Path]) -> dict[str, Denoiser]:
+    """By the names of the files without their suffix."""
+    from cmi.denoise import load_denoiser
+
+    found: dict[str, Denoiser] = {}
+    for file in files:
+        if file.stem in found:
+            raise ValueError(f"two networks are named {file.stem}: rename a file")
+        found[file.stem] = load_denoiser(file)
+    return found
+
+
+def _unseen(images: Tensor, files: list[Path]) -> Tensor:
+    """Those of the images that no network was trained on: what was set aside, or all of another set."""
+    from cmi.denoise import describe_denoiser, set_aside
+    from cmi.denoise.images import fingerprint
+
+    own = fingerprint(images)
+    abouts: list[dict[str, Any]] = [describe_denoiser(file)["about"] for file in files]
+    seeds = {about["seed"] for about in abouts if about.get("images") == own}
+    if len(seeds) > 1:
+        raise ValueError(
+            "the networks were trained with several seeds, which set other images aside: train with one"
+        )
+    return set_aside(images, seeds.pop())[1] if seeds else images
+
+
+def _schedule(use: str, switch: str | None, times: NDArray[np.float64]) -> Schedule:
+    from cmi.denoise import Schedule
+
+    names = [name.strip() for name in use.split(",")]
+    try:
+        switches = [] if switch is None else [float(part) for part in switch.split(",")]
+    except ValueError:
+        raise ValueError(f"--switch takes numbers with commas between, as in 0.5,0.2; got {switch!r}") from None
+    return Schedule.switched(names, switches, times)

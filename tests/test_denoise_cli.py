@@ -1,0 +1,184 @@
+"""The commands of phase-scan denoise: one after the other, and what is typed wrong."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import call, fails
+
+from cmi import open_dataset, phase_scan
+from cmi.denoise import describe_denoiser, images_of, load_schedule, load_scores, set_aside
+from estimators.trainer import Trainer
+
+SHORT = ["--steps", "60", "--width", "8"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two networks and their scores."""
+    here = tmp_path_factory.mktemp("denoise")
+    for name, radius in (("local", ["--radius", "1"]), ("global", [])):
+        done = call("denoise", "train", "digits", *radius, *SHORT, "--out", here / f"{name}.pt")
+        assert done.exit_code == 0, done.output
+        assert "60 steps on 1497 images" in done.stdout
+        assert "300 images are set aside" in done.stdout
+    nets = [here / "local.pt", here / "global.pt"]
+    done = call("denoise", "score", "digits", *nets, "--levels", "0.1:1:10", "--out", here / "scores.nc")
+    assert done.exit_code == 0, done.output
+    assert "300 images; reference global. Gap and distance differ by" in done.stdout
+    assert "r = 1" in done.stdout
+    assert "everything" in done.stdout
+    return here
+
+
+def test_scores_are_of_images_that_were_set_aside(folder: Path) -> None:
+    scores = load_scores(folder / "scores.nc")
+    assert scores.denoiser.values.tolist() == ["local", "global"]
+    assert scores.sizes["sample"] == 300
+    assert (scores.field.values == [1, -1]).all()
+    images = images_of(open_dataset("digits"))
+    rest, aside = set_aside(images, 0)
+    every = {tuple(x.flatten().tolist()) for x in images}
+    own = {tuple(x.flatten().tolist()) for x in aside}
+    assert len(rest) + len(aside) == 1797
+    assert {tuple(x.flatten().tolist()) for x in rest} | own == every
+    assert describe_denoiser(folder / "local.pt")["about"]["data"] == "digits"
+
+
+def test_certified_planned_and_drawn(folder: Path, tmp_path: Path) -> None:
+    certified = call(
+        "denoise", "certify", folder / "scores.nc", "--schedule", "local,global", "--switch", "0.5", "--steps", "10"
+    )
+    assert certified.exit_code == 0, certified.output
+    assert "nats above the bound with global in every step, down to t = 0.1" in certified.stdout
+    scan = phase_scan(open_dataset("digits"), levels=[0.3, 0.5, 0.7], center=(1, 3))
+    scan.save(tmp_path / "scan.nc")
+    out, picture = tmp_path / "plan.json", tmp_path / "plan.png"
+    planned = call(
+        "denoise",
+        "plan",
+        folder / "scores.nc",
+        "--nats",
+        "5",
+        "--steps",
+        "10",
+        "--out",
+        out,
+        "--plot",
+        picture,
+        "--scan",
+        tmp_path / "scan.nc",
+    )
+    assert planned.exit_code == 0, planned.output
+    assert "Planned by one half of the images" in planned.stdout
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    schedule = load_schedule(out)
+    assert len(schedule.denoisers) == 10
+    nets = [folder / "local.pt", folder / "global.pt"]
+    drawn = tmp_path / "drawn.npy"
+    done = call("denoise", "sample", *nets, "--plan", out, "--count", "60", "--out", drawn, "--compare", "digits")
+    assert done.exit_code == 0, done.output
+    assert np.load(drawn).shape == (60, 1, 8, 8)
+    assert "classifier" in done.stdout
+    grid = tmp_path / "drawn.png"
+    published = ["--schedule", "local,global,local", "--switch", "0.5,0.2", "--steps", "6"]
+    done = call("denoise", "sample", *nets, *published, "--count", "4", "--plot", grid, "--ode")
+    assert done.exit_code == 0, done.output
+    assert grid.read_bytes().startswith(b"\x89PNG")
+    again = call("denoise", "sample", *nets, *published, "--count", "4", "--plot", grid)
+    assert again.exit_code == 1
+    assert "exists: choose another name" in again.stderr
+    done = call("denoise", "sample", folder / "global.pt", "--count", "2", "--steps", "3")
+    assert "Nothing was saved" in done.stdout
+
+
+def test_what_is_typed_wrong(folder: Path, tmp_path: Path) -> None:
+    scores, local, whole = folder / "scores.nc", folder / "local.pt", folder / "global.pt"
+    new = tmp_path / "new"
+    wrong: list[tuple[str, list[str | Path]]] = [
+        ("radius 9 is beyond images of 8 x 8", ["train", "digits", "--radius", "9", "--out", new]),
+        ("minutes must be above 0", ["train", "digits", "--minutes", "-1", "--out", new]),
+        ("denoiser of other images, another shape", ["train", "digits", *SHORT, "--radius", "2", "--out", local]),
+        ("name the reference: 0 of the denoisers", ["score", "digits", local, "--out", new]),
+        ("two networks are named local", ["score", "digits", local, local, "--out", new]),
+        ("plan.json' exists|exists: choose", ["score", "digits", local, whole, "--out", scores]),
+        ("there is no file", ["score", "digits", tmp_path / "none.pt", "--out", new]),
+        ("holds no denoiser", ["score", "digits", scores, "--out", new]),
+        ("without noise nothing is lost", ["score", "digits", whole, "--levels", "0:1:3", "--out", new]),
+        ("there is no score file", ["certify", tmp_path / "none.nc", "--schedule", "local"]),
+        ("is no score, or is damaged|cannot be read", ["certify", local, "--schedule", "local"]),
+        ("give --schedule", ["certify", scores]),
+        ("'far' was not scored", ["certify", scores, "--schedule", "far", "--steps", "10"]),
+        ("need 1 switches, got 0", ["certify", scores, "--schedule", "local,global"]),
+        ("--switch takes numbers", ["certify", scores, "--schedule", "local,global", "--switch", "half"]),
+        ("score that level", ["certify", scores, "--schedule", "local", "--steps", "50"]),
+        ("give one budget", ["plan", scores]),
+        ("no plan keeps a budget", ["plan", scores, "--share", "0.01", "--steps", "10"]),
+        ("no suffix of a picture", ["plan", scores, "--nats", "1", "--steps", "10", "--plot", tmp_path / "p.doc"]),
+        ("of several networks say which", ["sample", local, whole, "--out", tmp_path / "x.npy"]),
+        ("--out takes the name of a .npy", ["sample", whole, "--out", tmp_path / "x.npz"]),
+        ("give --plan or --schedule", ["sample", whole, "--plan", scores, "--schedule", "global"]),
+        ("holds no schedule", ["sample", whole, "--plan", scores]),
+        ("at least 50 images, got 5", ["sample", whole, "--count", "5", "--steps", "2", "--compare", "digits"]),
+    ]
+    for message, arguments in wrong:
+        fails(message, "denoise", *arguments)
+    assert not new.exists()
+
+
+def test_networks_of_two_seeds_have_no_image_in_common_to_score(folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.pt"
+    assert call("denoise", "train", "digits", *SHORT, "--seed", "1", "--out", other).exit_code == 0
+    fails(
+        "trained with several seeds",
+        "denoise",
+        "score",
+        "digits",
+        other,
+        folder / "local.pt",
+        "--out",
+        tmp_path / "s",
+    )
+
+
+def test_an_interrupted_training_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin, steps = Trainer.step, []
+
+    def cut(self: Trainer) -> None:
+        steps.append(self.training.step)
+        if len(steps) == 10:
+            raise KeyboardInterrupt
+        begin(self)
+
+    monkeypatch.setattr(Trainer, "step", cut)
+    command = ["denoise", "train", "digits", "--radius", "1", *SHORT, "--out", str(tmp_path / "n.pt")]
+    stopped = call(*command)
+    assert stopped.exit_code == 130
+    assert "The training is kept in" in stopped.stdout
+    fails("was interrupted: run it again", "denoise", "sample", tmp_path / "n.pt")
+    assert call(*command).exit_code == 0
+    assert steps[:12] == [*range(10), 9, 10]
+
+
+def test_schedules_are_read_as_data(tmp_path: Path) -> None:
+    for content in ("", "[]", json.dumps({"phase-scan schedule": 1, "times": [1, 2], "denoisers": ["a"]})):
+        (tmp_path / "plan.json").write_text(content)
+        with pytest.raises(ValueError, match=r"plan\.json holds no schedule"):
+            load_schedule(tmp_path / "plan.json")
+
+
+def test_help_answers_before_torch_is_imported() -> None:
+    script = """
+import sys
+from typer.testing import CliRunner
+from cmi.cli import app
+done = CliRunner().invoke(app, ["denoise", "plan", "--help"])
+assert done.exit_code == 0 and "--nats" in done.output
+assert not {"torch", "numpy", "xarray"} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
