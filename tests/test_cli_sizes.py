@@ -56,7 +56,7 @@ def test_files_that_are_no_sizes(tmp_path: Path) -> None:
     assert call("run", "digits", *FAST, "--out", tmp_path / "one.nc").exit_code == 0
     fails("one.nc is no scan of one of several sizes", "transition", tmp_path / "one.nc")
     fails("there is no scan file", "transition", tmp_path / "none.nc")
-    fails("--kind takes map, decay or sizes", "plot", tmp_path / "one.nc", "--kind", "pie")
+    fails("--kind takes map, decay, bias or sizes", "plot", tmp_path / "one.nc", "--kind", "pie")
     fails(
         "--kind sizes draws the scans of several sizes, got 1 file$", "plot", tmp_path / "one.nc", "--kind", "sizes"
     )
