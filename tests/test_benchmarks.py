@@ -106,3 +106,32 @@ def test_refused_before_any_work(tmp_path: Path, arguments: list[str], message: 
     assert done.returncode == 2
     assert message in done.stderr.splitlines()[-1]
     assert here.read_text() == "kept"
+
+
+@pytest.mark.slow
+def test_ablations_on_the_field(tmp_path: Path) -> None:
+    """A network that begins as a Gaussian is ahead of one that begins as nothing, and is not trained twice."""
+    command = [sys.executable, ROOT / "benchmarks" / "ablations.py", "--model", "--samples", "600", "--steps", "8"]
+    command += ["--networks", "as it is,no start", "--out", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=400)
+    assert done.returncode == 0, done.stderr
+    table = done.stdout.split("cross-entropy")[-1].splitlines()[1:]
+    assert [row[:16].strip() for row in table] == [
+        "as it is",
+        "no Gaussian",
+        "no mixture",
+        "no narrower",
+        "network alone",
+        "no start",
+    ]
+    found = {row[:16].strip(): row[16:].split("(")[0].strip() for row in table}
+    assert found["as it is"] == "0.00"
+    assert float(found["no start"]) > 10.0
+    files = {file: file.stat().st_mtime_ns for file in tmp_path.iterdir()}
+    assert len(files) == 2
+    again = subprocess.run(command, capture_output=True, text=True, check=False, timeout=400)
+    assert again.stdout.split("cross-entropy")[-1] == done.stdout.split("cross-entropy")[-1]
+    assert {file: file.stat().st_mtime_ns for file in tmp_path.iterdir()} == files
+    wrong = subprocess.run([*command[:3], "--networks", "no brain"], capture_output=True, text=True, check=False)
+    assert wrong.returncode == 2
+    assert "networks are of as it is, no start, no others, half, got 'no brain'" in wrong.stderr
