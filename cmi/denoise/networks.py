@@ -27,7 +27,7 @@ from cmi.noise import Noise
 __all__ = ["GlobalDenoiser", "LocalDenoiser", "Preconditioned"]
 
 _FREQUENCIES = 8  # of ln(alpha / sigma), which the network is told
-_MOST = 12.0  # of its absolute value: beyond, nothing depends on it
+_MOST = 5.0  # of its absolute value: beyond, at t below 0.007 and above 0.993, little depends on it
 
 
 class Preconditioned(Denoiser):
