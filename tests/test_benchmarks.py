@@ -111,7 +111,15 @@ def test_refused_before_any_work(tmp_path: Path, arguments: list[str], message: 
 @pytest.mark.slow
 def test_ablations_on_the_field(tmp_path: Path) -> None:
     """A network that begins as a Gaussian is ahead of one that begins as nothing, and is not trained twice."""
-    command = [sys.executable, ROOT / "benchmarks" / "ablations.py", "--model", "--samples", "600", "--steps", "8"]
+    command: list[str | Path] = [
+        sys.executable,
+        ROOT / "benchmarks" / "ablations.py",
+        "--model",
+        "--samples",
+        "600",
+        "--steps",
+        "8",
+    ]
     command += ["--networks", "as it is,no start", "--out", tmp_path]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=400)
     assert done.returncode == 0, done.stderr
