@@ -85,13 +85,13 @@ def train(
 ) -> None:
     """Train a denoiser. One image in six (at most 10,000) is set aside, to score and compare by."""
     with errors(debug), signals():
-        import torch
-
         from cmi.denoise import GlobalDenoiser, LocalDenoiser, set_aside, train_denoiser
         from cmi.denoise.images import fingerprint
 
         images = _images(data, key, limit, crop)
         rest, aside = set_aside(images, seed)
+        import torch  # after cmi.denoise, which says how to install it
+
         torch.manual_seed(seed)
         shape = tuple(images.shape[1:])
         net = (

@@ -182,3 +182,17 @@ assert done.exit_code == 0 and "--nats" in done.output
 assert not {"torch", "numpy", "xarray"} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_without_torch_it_says_what_to_install() -> None:
+    script = """
+import sys
+from typer.testing import CliRunner
+from cmi.cli import app
+sys.modules["torch"] = None
+for command in (["train", "digits"], ["score", "digits", "a.pt"]):
+    done = CliRunner().invoke(app, ["denoise", *command, "--out", "x"])
+    assert done.exit_code == 1, done.output
+    assert done.stderr == 'Error: cmi.denoise needs torch: pip install "phase-scan[torch]"\\n', done.stderr
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
