@@ -246,6 +246,17 @@ def test_what_is_not_local_is_not_certified() -> None:
         certify(Schedule([0.6, 0.5], ["cheat"]), scores)
 
 
+def test_a_radius_that_was_not_measured_is_not_believed() -> None:
+    unknown = score_denoisers(EXACT, IMAGES[:20], [0.5, 0.6], fields=False)
+    for call in (
+        lambda: certify(Schedule([0.6, 0.5], ["r1"]), unknown),
+        lambda: plan_schedule(unknown, [0.6, 0.5], budget_nats=1.0),
+    ):
+        with pytest.raises(ValueError, match=r"claims a radius of [01], which was not measured: score it with"):
+            call()
+    assert certify(Schedule([0.6, 0.5], ["global"]), unknown).kl == 0.0
+
+
 # Plan
 
 

@@ -23,6 +23,7 @@ et al. (arXiv:2209.11215).
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +34,7 @@ from numpy.typing import NDArray
 from cmi.denoise.schedule import Schedule
 from cmi.noise import Noise, noise_schedule
 
-__all__ = ["Certificate", "certify", "step_costs"]
+__all__ = ["Certificate", "certify", "check_fields", "step_costs"]
 
 FloatArray = NDArray[np.float64]
 
@@ -87,7 +88,8 @@ def certify(schedule: Schedule, scores: xr.Dataset, *, samples: Any = slice(None
     Raises
     ------
     ValueError
-        For denoisers or levels that were not scored, and for a denoiser that sees farther than it claims.
+        For denoisers or levels that were not scored, and for a denoiser that sees farther than it
+        claims, or was not measured.
 
     Examples
     --------
@@ -100,7 +102,7 @@ def certify(schedule: Schedule, scores: xr.Dataset, *, samples: Any = slice(None
     >>> 0.0 < found.distance < 1.0, certify(Schedule.of_one("g", times), scores).kl
     (True, 0.0)
     """
-    _check_fields(schedule, scores)
+    check_fields(schedule.denoisers, scores)
     names = scores.denoiser.values.tolist()
     which = [names.index(name) for name in schedule.denoisers]
     gaps, distances, weights = step_costs(schedule.times, scores, samples)
@@ -170,12 +172,17 @@ def _interpolation(levels: FloatArray, times: FloatArray, noise: Noise) -> Float
     return weights
 
 
-def _check_fields(schedule: Schedule, scores: xr.Dataset) -> None:
+def check_fields(used: Iterable[str], scores: xr.Dataset) -> None:
+    """Raise a ValueError for a denoiser that was not scored, or is not known to be as local as it claims."""
     names = scores.denoiser.values.tolist()
-    for name in dict.fromkeys(schedule.denoisers):
+    for name in dict.fromkeys(used):
         if name not in names:
             raise ValueError(f"the denoiser {name!r} was not scored: scores are of {', '.join(names)}")
         radius, field = (int(scores[key].values[names.index(name)]) for key in ("radius", "field"))
+        if radius >= 0 and field < 0:
+            raise ValueError(
+                f"the denoiser {name!r} claims a radius of {radius}, which was not measured: score it with fields"
+            )
         if field > radius >= 0:
             raise ValueError(
                 f"the denoiser {name!r} claims a radius of {radius} and sees {field} pixels far: it is not as "

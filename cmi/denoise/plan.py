@@ -18,7 +18,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy.optimize import Bounds, LinearConstraint, milp
 
-from cmi.denoise.certificate import Certificate, certify, step_costs
+from cmi.denoise.certificate import Certificate, certify, check_fields, step_costs
 from cmi.denoise.schedule import Schedule
 
 __all__ = ["Plan", "plan_schedule"]
@@ -103,7 +103,7 @@ def plan_schedule(
     names = scores.denoiser.values.tolist()
     at = tuple(float(t) for t in times)
     half, other = slice(0, None, 2), slice(1, None, 2)
-    certify(Schedule(at, [names[k % len(names)] for k in range(len(at) - 1)]), scores)  # what cannot be certified
+    check_fields(names, scores)
     gaps, _, weights = step_costs(at, scores, half)
     covered = np.isfinite(weights)
     nats = np.where(covered, 0.5 * np.where(covered, weights, 0.0) * gaps.mean(axis=2), 0.0)
