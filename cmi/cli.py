@@ -129,7 +129,8 @@ def run(
     queries: Annotated[
         int | None,
         typer.Option(
-            help="Average over so many samples, drawn at random: ksg, mixture.  [default: all; mixture 5000]",
+            help="Average over so many samples, drawn at random: ksg, mixture, posterior (held out).  "
+            "[default: all; mixture 5000; posterior one in six, at most 10000]",
             show_default=False,
         ),
     ] = None,

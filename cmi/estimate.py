@@ -222,10 +222,9 @@ def estimate_cmi(
         Of the method. "ksg": k (one or several), ties, standardize, queries, surrogates, calibrate,
         n_permutations, permutation_neighbours, features, folds, threads; "gaussian" and "copula": shrinkage,
         correct_bias; "discrete": correction; "mixture": queries; "posterior": train_minutes, steps, hidden, layers,
-        folds,
-        surrogates, device, network. See `estimators`. Methods that know the noise
-        take its level, and then estimate the CMI of these samples with that noise on all columns: snr, "gaussian",
-        "mixture" and "posterior"; flip, the last two.
+        queries, folds, surrogates, device, network. See `estimators`. Methods that know the noise take its level,
+        and then estimate the CMI of these samples with that noise on all columns: snr, "gaussian", "mixture" and
+        "posterior"; flip, the last two.
 
     Returns
     -------

@@ -59,6 +59,7 @@ def posterior_profile(
     steps: int | None = None,
     hidden: int = 32,
     layers: int = 3,
+    queries: int | None = None,
     folds: int | None = None,
     surrogates: int = 0,
     device: str = "auto",
@@ -76,7 +77,7 @@ def posterior_profile(
         (|A|, |S_1|, ..., |S_m|).
     snr, flip
         As in `PosteriorFit.profile`; one of them.
-    train_minutes, steps, hidden, layers, folds, surrogates, device, network, seed, progress
+    train_minutes, steps, hidden, layers, queries, folds, surrogates, device, network, seed, progress
         As in `fit_posterior`.
 
     Returns
@@ -106,6 +107,7 @@ def posterior_profile(
         steps=steps,
         hidden=hidden,
         layers=layers,
+        queries=queries,
         folds=folds,
         surrogates=surrogates,
         device=device,
@@ -126,6 +128,7 @@ def fit_posterior(
     steps: int | None = None,
     hidden: int = 32,
     layers: int = 3,
+    queries: int | None = None,
     folds: int | None = None,
     surrogates: int = 0,
     neighbours: IntArray | None = None,
@@ -136,8 +139,8 @@ def fit_posterior(
 ) -> PosteriorFit:
     """Train one network for all widths and levels.
 
-    Of the samples one in six, at most 10,000, is held out to be averaged over, and one in twelve, at most 4,000, to
-    choose by: when to stop, and what to stack.
+    Of the samples one in six, at most 10,000, is held out to be averaged over (`queries`), and one in twelve, at
+    most 4,000, to choose by: when to stop, and what to stack.
 
     Parameters
     ----------
@@ -151,6 +154,9 @@ def fit_posterior(
         Steps of training in place of the minutes; the result then does not depend on the speed of the machine.
     hidden, layers : int
         Units per block, of which inner shells have several, and layers of the network.
+    queries : int, optional
+        Samples to hold out and average over, at most half of them; errors fall as queries^(-1/2), and fewer are
+        left to train on. Default: one in six, at most 10,000.
     folds : int, optional
         Train so many networks, each without another part of the samples, so that every sample is held out once.
         Default: one network, and one part.
@@ -191,6 +197,11 @@ def fit_posterior(
     if len(x) < LEAST_SAMPLES:
         raise ValueError(f"a posterior network needs at least {LEAST_SAMPLES} samples, got {len(x)}")
     near = _neighbours(neighbours, sizes)
+    if queries is not None:
+        if folds is not None:
+            raise ValueError("queries or folds, not both: folds average over all samples")
+        if whole_at_least(queries, "queries", 2) > len(x) // 2:
+            raise ValueError(f"queries must be at most half of the {len(x)} samples, got {queries}: others train")
     count = (1 if folds is None else whole_at_least(folds, "folds", 2)) + whole_at_least(
         surrogates, "surrogates", 0
     )
@@ -204,6 +215,7 @@ def fit_posterior(
         seed=seed,
         folds=folds or 1,
         surrogates=surrogates,
+        **({} if queries is None else {"queries": queries}),
         **({} if near is None else {"neighbours": near.tolist()}),
     )
     if asked.binary and surrogates:
@@ -264,7 +276,7 @@ def fit_posterior(
         )
         return part
 
-    every = list(splits(len(x), folds, seed))
+    every = list(splits(len(x), folds, seed, queries))
     parts = [fitted(number, x, rows, len(every)) for number, rows in enumerate(every)]
     gaussian = []
     for number in range(surrogates):

@@ -80,11 +80,13 @@ class Part:
             return gaussian_posteriors(self.covariance, mean, sizes, noise.scaled(self.unit), len(self.train))
 
 
-def splits(n: int, folds: int | None, seed: int) -> Iterator[tuple[IntArray, IntArray, IntArray]]:
-    """Samples to train on, to choose by, and to be averaged over, drawn at random."""
+def splits(
+    n: int, folds: int | None, seed: int, queries: int | None = None
+) -> Iterator[tuple[IntArray, IntArray, IntArray]]:
+    """Samples to train on, to choose by, and to be averaged over (`queries` of them), drawn at random."""
     order = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_SPLIT,))).permutation(n)
     validation = min(round(n * _VALIDATION[0]), _VALIDATION[1])
-    first = order[: min(round(n * _TEST[0]), _TEST[1])]
+    first = order[: min(round(n * _TEST[0]), _TEST[1]) if queries is None else queries]
     tests = [first] if folds is None else np.array_split(order, folds)
     for test in tests:
         rest = order[~np.isin(order, test)]

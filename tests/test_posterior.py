@@ -246,20 +246,23 @@ def test_the_unit_of_the_data_does_not_matter() -> None:
 
 def test_samples_are_held_out() -> None:
     """Of what is averaged over nothing was trained on or chosen by; folds hold every sample out once."""
-    for n, folds in ((200, None), (600, None), (120_000, None), (500, 4)):
-        every = list(splits(n, folds, 0))
+    for n, folds, queries in ((200, None, None), (600, None, 300), (120_000, None, None), (500, 4, None)):
+        every = list(splits(n, folds, 0, queries))
         for parts in every:
             assert sum(len(part) for part in parts) == n
             assert len(np.unique(np.concatenate(parts))) == n
             assert all(len(part) for part in parts)
         tests = np.concatenate([test for *_, test in every])
-        assert len(tests) == (n if folds else min(round(n / 6), 10_000))
+        assert len(tests) == (n if folds else queries or min(round(n / 6), 10_000))
         assert len(np.unique(tests)) == len(tests)
     x, sizes, _ = columns(GaussianChain(L=9), 900)
     fit = fit_posterior(x, sizes, snrs=[1.0], steps=10, folds=3)
     found = fit.profile(x, snr=1.0)
     assert found.local.shape == (len(sizes) - 2, 900)
     assert "averaged over 900 of the 900 samples, held out" in found.notes
+    few = fit_posterior(x, sizes, snrs=[1.0], steps=10, queries=400).profile(x, snr=1.0)
+    assert few.local.shape == (len(sizes) - 2, 400)
+    assert "averaged over 400 of the 900 samples, held out" in few.notes
 
 
 def test_labels_without_meaning_are_not_learnt_by_heart() -> None:
@@ -304,6 +307,10 @@ def test_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
             fit_posterior(x, sizes, snrs=[1.0], **{option: value})
     with pytest.raises(ValueError, match="there is no device None here"):
         fit_posterior(x, sizes, snrs=[1.0], device=None)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=f"queries must be at most half of the {len(x)} samples"):
+        fit_posterior(x, sizes, snrs=[1.0], queries=len(x) // 2 + 1)
+    with pytest.raises(ValueError, match="queries or folds, not both"):
+        fit_posterior(x, sizes, snrs=[1.0], queries=100, folds=2)
     with pytest.raises(ValueError, match="folds must be at least 2"):
         fit_posterior(x, sizes, snrs=[1.0], folds=1)
     with pytest.raises(TypeError, match="steps must be an integer"):
