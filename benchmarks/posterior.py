@@ -1,10 +1,12 @@
-"""How far the posterior network is off: exact models as images, 60,000 samples, two cores.
+"""How far networks are off, of posteriors or of denoising losses: exact models as images, 60,000 samples, two cores.
 
-    python benchmarks/posterior.py [--minutes 6] [--samples 60000] [field16 field27 cat chains loops]
+    python benchmarks/posterior.py [--method posterior] [--minutes 6] [--samples 60000]
+                                   [field16 field27 cat chains loops]
 
 A row per level: truth and estimate of the CMI at every width, in 10^-3 nats.  Then how many cells are off by more
 than 0.005 nats and 10 %, the farthest of them, how many by more than 3 standard errors (which say nothing of what
-the network has not learnt), the seconds of all, and the peak of the memory.
+the network has not learnt), the seconds of all, and the peak of the memory.  `--method mmse` knows no flips, which
+loops have.
 """
 
 from __future__ import annotations
@@ -17,8 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from cmi.exact import Cat, ClosedLoops, ExactModel, GaussianField, HiddenMarkovChain
+from cmi.methods import METHODS
 from cmi.regions import Partition, neighbour_windows
-from estimators.posterior import fit_posterior
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ CASES = {
 }
 
 
-def case(name: str, samples: int, minutes: float, seed: int) -> None:
+def case(name: str, method: str, samples: int, minutes: float, seed: int) -> None:
     """Print the rows of a model."""
     known = CASES[name]
     x = known.sample(samples, seed)
@@ -66,20 +68,20 @@ def case(name: str, samples: int, minutes: float, seed: int) -> None:
     x = x.reshape(len(x), -1)[:, regions.columns]
     noises = [known.model.schedule().level(t) for t in known.levels]
     begun = time.perf_counter()
-    fit = fit_posterior(
+    fit = METHODS[method].fitted(
         x,
         regions.sizes,
-        snrs=[noise["snr"] for noise in noises if "snr" in noise],
-        flips=[noise["flip"] for noise in noises if "flip" in noise],
-        train_minutes=minutes,
-        neighbours=neighbours,  # as a scan
-        seed=seed,
-        progress=lambda look: print(f"  {look.step} of {look.total} steps: {look.held_out:.5f}", flush=True),
+        seed,
+        noises,
+        {"train_minutes": minutes},
+        lambda look: print(f"  {look.step} of {look.total} steps: {look.held_out:.5f}", flush=True),
+        neighbours,  # as a scan
     )
+    assert fit is not None, f"{method} is not for the noise of {name}"
     found = [fit.profile(x, **noise) for noise in noises]
     took = time.perf_counter() - begun
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"{name}: {known.model!r}, {samples} samples, {took:.0f} s, {peak:.2f} GiB; {found[0].notes}")
+    print(f"{method}, {name}: {known.model!r}, {samples} samples, {took:.0f} s, {peak:.2f} GiB; {found[0].notes}")
     far, out, most, worst = 0, 0, 0.0, (0.0, "")
     for t, profile in zip(known.levels, found, strict=True):
         truth = np.array([known.model.cmi(t, r).value for r in known.widths])
@@ -108,12 +110,13 @@ def main() -> None:
     """Run."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("cases", nargs="*", default=list(CASES), help="of " + ", ".join(CASES))
+    parser.add_argument("--method", choices=("posterior", "mmse"), default="posterior")
     parser.add_argument("--minutes", type=float, default=6.0)
     parser.add_argument("--samples", type=int, default=60_000)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     for name in arguments.cases:
-        case(name, arguments.samples, arguments.minutes, arguments.seed)
+        case(name, arguments.method, arguments.samples, arguments.minutes, arguments.seed)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from estimators.discrete import discrete_profile
 from estimators.gaussian import fit_gaussian, gaussian_profile
 from estimators.ksg import ksg_profile
 from estimators.mixture import fit_mixture, mixture_profile
+from estimators.mmse import fit_mmse, mmse_profile
 from estimators.posterior import fit_posterior, posterior_profile
 from estimators.posterior_places import fit_posterior_places
 from estimators.profile import Profile
@@ -226,6 +227,13 @@ METHODS: dict[str, Method] = {
             fit_posterior,
             trains=True,
             fit_places=fit_posterior_places,
+        ),
+        Method(
+            "mmse",
+            mmse_profile,
+            "as posterior, by denoising losses (I-MMSE) in place of cross-entropies: a second opinion; needs torch",
+            fit_mmse,
+            trains=True,
         ),
     )
 }

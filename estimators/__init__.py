@@ -9,11 +9,13 @@ from estimators.discrete import discrete_profile
 from estimators.gaussian import GaussianMoments, fit_gaussian, gaussian_profile
 from estimators.ksg import ksg_profile
 from estimators.mixture import MixtureData, fit_mixture, mixture_profile
+from estimators.mmse import MMSEFit, fit_mmse, mmse_profile
 from estimators.posterior import PosteriorFit, fit_posterior, posterior_profile
 from estimators.profile import Profile
 
 __all__ = [
     "GaussianMoments",
+    "MMSEFit",
     "MixtureData",
     "PosteriorFit",
     "Profile",
@@ -21,10 +23,12 @@ __all__ = [
     "discrete_profile",
     "fit_gaussian",
     "fit_mixture",
+    "fit_mmse",
     "fit_posterior",
     "gaussian_profile",
     "ksg_profile",
     "mixture_profile",
+    "mmse_profile",
     "normal_scores",
     "posterior_profile",
 ]

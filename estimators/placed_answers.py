@@ -115,6 +115,8 @@ def make_placed_answers(
     device: torch.device,
     matmul: torch.dtype,
     alone: bool = False,
+    kind: type[PlacedAnswers] = PlacedAnswers,
+    outputs: int | None = None,
 ) -> PlacedAnswers:
     """Return a network as it begins.
 
@@ -134,18 +136,23 @@ def make_placed_answers(
         As in `ShellNetwork`.
     alone : bool
         As in `PlacedAnswers`.
+    kind : type, optional
+        Of the answers; default: posteriors.
+    outputs : int, optional
+        Of the network; default: as many as posteriors have knots.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = ShellNetwork(
             [len(values), *sizes[1:]],
-            max(len(each.hats) for each in values),
+            outputs or max(len(each.hats) for each in values),
             hidden=hidden,
             layers=layers,
             matmul=matmul,
         )
         network.begin_at(components, len(values))
-    at = torch.as_tensor(windows)
-    inside = (at[:, 1:] >= 0).float()
-    draws = max(1, round(_DRAWN / levels))
-    return PlacedAnswers(network, values, at, inside, torch.arange(len(values)), draws, alone).to(device)
+        at = torch.as_tensor(windows)
+        inside = (at[:, 1:] >= 0).float()
+        draws = max(1, round(_DRAWN / levels))
+        found = kind(network, values, at, inside, torch.arange(len(values)), draws, alone)
+    return found.to(device)

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,14 +30,12 @@ from numpy.typing import NDArray
 
 from estimators.arguments import whole_at_least
 from estimators.known_noise import KnownNoise, bits
-from estimators.parity_checks import BitCode
-from estimators.posterior_options import LEAST_SAMPLES, Asked, need_torch, training_notes
+from estimators.posterior_fitting import Fitting, checked_windows
+from estimators.posterior_options import Asked, training_notes
 from estimators.posterior_part import Part, splits
-from estimators.posterior_places import trained_at_places, with_empty
 from estimators.posterior_stack import held_out_entropies
 from estimators.posterior_surrogate import PosteriorSurrogate, surrogate_samples
-from estimators.profile import IntArray, Profile, SurrogateBias, check_layout
-from estimators.uniform_code import UniformCode
+from estimators.profile import IntArray, Profile, SurrogateBias
 
 if TYPE_CHECKING:
     from estimators.trainer import Look
@@ -193,15 +190,7 @@ def fit_posterior(
     >>> [bool(abs(fit.profile(coins, flip=flip).value[0]) < 0.02) for flip in (0.05, 0.2)]
     [True, True]
     """
-    check_layout(x, sizes)
-    if len(x) < LEAST_SAMPLES:
-        raise ValueError(f"a posterior network needs at least {LEAST_SAMPLES} samples, got {len(x)}")
-    near = _neighbours(neighbours, sizes)
-    if queries is not None:
-        if folds is not None:
-            raise ValueError("queries or folds, not both: folds average over all samples")
-        if whole_at_least(queries, "queries", 2) > len(x) // 2:
-            raise ValueError(f"queries must be at most half of the {len(x)} samples, got {queries}: others train")
+    near = checked_windows(x, sizes, neighbours, queries, folds)
     count = (1 if folds is None else whole_at_least(folds, "folds", 2)) + whole_at_least(
         surrogates, "surrogates", 0
     )
@@ -215,73 +204,19 @@ def fit_posterior(
         seed=seed,
         folds=folds or 1,
         surrogates=surrogates,
-        **({} if queries is None else {"queries": queries}),
-        **({} if near is None else {"neighbours": near.tolist()}),
+        queries=queries,
+        neighbours=None if near is None else near.tolist(),
     )
     if asked.binary and surrogates:
         raise ValueError("surrogates are Gaussian, which flips are not for: leave them out")
-    need_torch()
-    from estimators.posterior_network import NetworkFile, find_device, make_answers, trained_answers
-
-    where = find_device(device)
-    file = NetworkFile(network, asked.fingerprint(x, sizes), asked.places, count)
+    fitting = Fitting.of(x, sizes, asked, near, count, device=device, network=network, progress=progress)
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_SURROGATES,)))
-
-    def fitted(number: int, samples: NDArray[np.floating], rows: Sequence[IntArray], share: int) -> Part:
-        train, validation, test = rows
-        part = Part.of(samples, sizes, train, validation, test, asked.binary)
-        if not asked.noises or part.constant:
-            return part
-        clean = part.units(samples[train])
-        code = BitCode.of(clean, sizes)
-        if near is not None and code is None:
-            place = np.concatenate([[np.arange(sum(sizes))], near])
-            extended = with_empty(bits(samples.astype(np.float64)) if asked.binary else samples)
-            whole = Part.of(extended, (1, extended.shape[1] - 1), train, validation, test, asked.binary)
-            placed, part.training = trained_at_places(
-                whole,
-                extended,
-                place,
-                sizes,
-                asked,
-                asked.settings(number, share),
-                device=where,
-                file=file,
-                number=number,
-                progress=progress,
-                alone=True,
-            )
-            part.answers = placed[0].answers
-            return part
-        part.code = None if code is None else UniformCode(code, sizes)
-        make = partial(
-            make_answers,
-            sizes,
-            part.values,
-            part.covariance,
-            hidden=asked.hidden,
-            layers=asked.layers,
-            bits=code,
-        )
-        part.answers, part.training = trained_answers(
-            make,
-            [part.start(noise, sizes) for noise in asked.noises],
-            clean,
-            part.units(samples[validation]),
-            asked.settings(number, share),
-            device=where,
-            file=file,
-            number=number,
-            progress=progress,
-        )
-        return part
-
     every = list(splits(len(x), folds, seed, queries))
-    parts = [fitted(number, x, rows, len(every)) for number, rows in enumerate(every)]
+    parts = [fitting.part(number, x, rows, len(every)) for number, rows in enumerate(every)]
     gaussian = []
     for number in range(surrogates):
         drawn, covariance = surrogate_samples(x, rng)
-        part = fitted(len(parts) + number, drawn, every[0], 1)
+        part = fitting.part(len(parts) + number, drawn, every[0], 1)
         gaussian.append(PosteriorSurrogate.of(part, drawn, covariance))
     notes = [note for part in parts if part.training is not None for note in training_notes(part.training, asked)]
     if any(part.code is not None for part in parts):
@@ -363,15 +298,3 @@ class PosteriorFit:
             least_variance=np.full(cuts, _ROUNDING**2),
             surrogate=surrogate,
         )
-
-
-def _neighbours(windows: IntArray | None, sizes: Sequence[int]) -> IntArray | None:
-    """Check the windows of places to learn from; none where A has several columns."""
-    if windows is None or sizes[0] != 1 or len(windows) == 0:
-        return None
-    near = np.asarray(windows)
-    if near.ndim != 2 or near.shape[1] != sum(sizes) or near.dtype.kind not in "iu":
-        raise ValueError(f"neighbours are {sum(sizes)} columns of every place, that of A first, got {near.shape}")
-    if near.max() >= sum(sizes) or near.min() < -1 or near[:, 0].min() < 0:
-        raise ValueError(f"neighbours hold columns from 0 to {sum(sizes) - 1}, of the shells also -1")
-    return near.astype(np.int64)

@@ -19,6 +19,8 @@ from estimators.shell_network import ShellNetwork
 
 __all__ = ["Answers", "Levels"]
 
+_TARGET = 0.1  # of the range of A: noise on the value that is predicted, at most; more would hide what shells tell
+
 
 @dataclass(frozen=True, eq=False)
 class Levels:
@@ -114,6 +116,10 @@ class Answers(torch.nn.Module):
     def own(self, target: int) -> int:
         """Return which column of a sample that column of A is."""
         return target
+
+    def own_noise(self, target: int, sigma: float) -> float:
+        """Noise on the column of A that is predicted, in training, where all others have sigma."""
+        return min(sigma, _TARGET * self.values[target].range)
 
     def looked_at(self) -> list[tuple[int, slice]]:
         """Return the columns of A, and the held-out samples at which each is looked."""

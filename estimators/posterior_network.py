@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
+from estimators.mean_answers import FEATURES, Means
 from estimators.noisy_parities import Checks
 from estimators.parity_checks import BitCode
 from estimators.posterior_answers import Answers
@@ -164,22 +165,23 @@ def make_answers(
     device: torch.device,
     matmul: torch.dtype,
     bits: BitCode | None = None,
+    means: bool = False,
 ) -> Answers:
-    """Return a network as it begins; `bits` is what parities their clean bits obey, if they do."""
+    """Return a network of posteriors, or means, as it begins; `bits` is what parities clean bits obey, if any."""
     a = len(values)
     checks = None if bits is None else Checks(bits, len(sizes)).to(device)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = ShellNetwork(
             [2 * a if a > 1 else 0, *sizes[1:]],
-            max(len(each.hats) for each in values),
+            FEATURES if means else max(len(each.hats) for each in values),
             hidden=hidden,
             layers=layers,
             parities=() if checks is None else checks.sizes,
             matmul=matmul,
         )
         network.begin_at(leading_components(covariance[a:, a:], sizes[1:], hidden // 2), 2 * a if a > 1 else 0)
-    return Answers(network, values, checks).to(device)
+        return (Means if means else Answers)(network, values, checks).to(device)
 
 
 def trained_answers(

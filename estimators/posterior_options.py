@@ -38,6 +38,8 @@ class Asked:
     hidden, layers, seed : int
     options : dict
         All that a network depends on beside the samples and the levels.
+    means : bool
+        Whether it answers with means of the clean A, not with its posterior.
     """
 
     noises: tuple[KnownNoise, ...]
@@ -48,6 +50,7 @@ class Asked:
     layers: int
     seed: int
     options: dict[str, object]
+    means: bool = False
 
     @classmethod
     def of(
@@ -60,9 +63,10 @@ class Asked:
         hidden: int,
         layers: int,
         seed: int,
+        means: bool = False,
         **more: object,
     ) -> Asked:
-        """Check them; `more` is what else a network depends on.
+        """Check them; `more` is what else a network depends on, None where there is nothing.
 
         Raises
         ------
@@ -85,10 +89,16 @@ class Asked:
             "seed": seed,
             "rate": _RATE,
             "batch": _BATCH,
-            **more,
+            **({"means": True} if means else {}),
+            **{name: value for name, value in more.items() if value is not None},
         }
         asked = sorted((noise for noise in levels if not noise.nothing_left), key=strength)
-        return cls(tuple(asked), binary, minutes, steps, hidden, layers, seed, options)
+        return cls(tuple(asked), binary, minutes, steps, hidden, layers, seed, options, means)
+
+    @property
+    def method(self) -> str:
+        """The method that asks."""
+        return "mmse" if self.means else "posterior"
 
     @property
     def places(self) -> list[float]:
@@ -125,9 +135,9 @@ def strength(noise: KnownNoise) -> float:
     return noise.flip if noise.flip else noise.sigma
 
 
-def need_torch() -> None:
+def need_torch(method: str) -> None:
     """Raise an ImportError that says how to install torch, without it."""
     try:
         import estimators.posterior_network  # noqa: F401
     except ImportError as error:
-        raise ImportError('the method "posterior" needs torch: pip install "phase-scan[torch]"') from error
+        raise ImportError(f'the method "{method}" needs torch: pip install "phase-scan[torch]"') from error

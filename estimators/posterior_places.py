@@ -110,7 +110,7 @@ def fit_posterior_places(
         seed=seed,
         windows=windows.tolist(),
     )
-    need_torch()
+    need_torch(asked.method)
     from estimators.posterior_network import NetworkFile, find_device
 
     where = find_device(device)
@@ -212,7 +212,8 @@ def trained_at_places(
     alone : bool
         Whether only the first place matters; the others are there to learn from.
     """
-    from estimators.placed_answers import make_placed_answers
+    from estimators.mean_answers import FEATURES, PlacedMeans
+    from estimators.placed_answers import PlacedAnswers, make_placed_answers
     from estimators.posterior_network import leading_components, trained_answers
 
     parts = [_placed(whole, clean, window) for window in windows]
@@ -232,6 +233,8 @@ def trained_at_places(
         hidden=asked.hidden,
         layers=asked.layers,
         alone=alone,
+        kind=PlacedMeans if asked.means else PlacedAnswers,
+        outputs=FEATURES if asked.means else None,
     )
     starts = []
     for noise in asked.noises:

@@ -16,7 +16,7 @@ from estimators.trainer import Look, Settings, Trainer, Training, trained
 
 __all__ = ["PosteriorTrainer", "train"]
 
-_TARGET = 0.1  # of the range of A: noise on the value that is predicted, at most; more would hide what shells tell
+
 _LOOKED = 1500  # samples, at most: the differences from look to look are paired
 
 
@@ -58,7 +58,7 @@ class PosteriorTrainer(Trainer):
         noisy = levels.noisy(rows, self.generator)
         seen = []
         for level, (target, sigma) in enumerate(zip(targets, levels.sigma.tolist(), strict=True)):
-            noise = min(sigma, _TARGET * self.answers.values[target].range)
+            noise = self.answers.own_noise(target, sigma)
             own = rows[level, :, self.answers.own(target)]
             seen.append(self.answers.seen(own, target, noise, self.generator))
         return self.answers.loss(noisy, targets, levels, seen)
