@@ -10,11 +10,11 @@ The published numbers are mutual informations of one network each, read on its o
 I(A:BC) and one of I(A:B_r); their CMI is the largest of the three less I(A:B_r), cut off at 0 (`mine.py` repeats
 that protocol and takes its bias apart).
 
-Here every method reads both terms of the same samples, and the error of their difference is paired.  The networks
-of `posterior` and `mmse` are averaged over 10,000 images that they were not trained on.  `mine` repeats the published protocol at t = 0.3
-with fewer steps (300,000 were published), and reads it on its own images, as was published, and on 10,000 that it
-was not trained on.  Every scan is kept in --out, and one that is there is not made again.  Prints tables, and draws
-`curves.png` and `maps.png`.
+Here every method reads both terms of the same samples, and the error of their difference is paired.  The
+networks of `posterior` and `mmse` are averaged over 10,000 images that they were not trained on. `mine` repeats
+the published protocol at t = 0.3 with fewer steps (300,000 were published), and reads it on its own images, as
+was published, and on 10,000 that it was not trained on.  Every scan is kept in --out, and one that is there is
+not made again.  Prints tables, and draws `curves.png` and `maps.png`.
 """
 
 from __future__ import annotations

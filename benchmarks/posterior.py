@@ -1,4 +1,4 @@
-"""How far networks are off, of posteriors or of denoising losses: exact models as images, 60,000 samples, two cores.
+"""How far networks of posteriors, or of denoising losses, are off: exact models as images, 60,000 samples.
 
     python benchmarks/posterior.py [--method posterior] [--minutes 6] [--samples 60000]
                                    [field16 field27 cat chains loops]

@@ -1,4 +1,4 @@
-"""Losses of means of one level of noise, integrated over the SNR of A: network, Gaussian and narrower, stacked."""
+"""Losses of means of one level of noise, integrated over the SNR of A: network, Gaussian and narrower, blended."""
 
 from __future__ import annotations
 
@@ -99,34 +99,34 @@ class _Blend:
         self.answers, self.target, self.seed, self.noise = cast("Means", part.answers), target, seed, start.noise
         self.levels = Levels.of([start], self.answers.device)
         self.g, self.dg = snr_nodes(start.noise.sigma**-2.0, part.values[target].variance)
-        self.weights: FloatArray = np.zeros((0, 3))  # (groups, 3): network, Gaussian, narrower
+        self.weights: FloatArray = np.zeros((0, 4))  # (groups, 4): network, its start, Gaussian, narrower
 
     def weigh(self, clean: FloatArray) -> None:
         """Choose the weights by samples that were held out for that."""
         chunks = [self._means(clean[i : i + _CHUNK], _WEIGHED, i) for i in range(0, len(clean), _CHUNK)]
-        network, gaussian = (np.concatenate(each, axis=0) for each in zip(*chunks, strict=True))
-        groups = network.shape[1]
-        truth = np.repeat(clean[:, self.target], network.shape[2])
+        means = np.concatenate(chunks, axis=1)
+        _, _, groups, many = means.shape
+        truth = np.repeat(clean[:, self.target], many)
         weight = np.tile(np.repeat(self.dg, _DRAWS), len(clean))
-        self.weights = np.zeros((groups, 3))
-        narrower = gaussian[:, 0].ravel()
+        self.weights = np.zeros((groups, 4))
+        narrower = means[1, :, 0].ravel()
         for group in range(groups):
-            each = np.stack([network[:, group].ravel(), gaussian[:, group].ravel(), narrower], axis=1)
+            each = np.stack([*means[:, :, group].reshape(3, -1), narrower], axis=1)
             self.weights[group] = blend_weights(each, truth, weight)
             narrower = each @ self.weights[group]
 
     def informations(self, clean: FloatArray, begin: int) -> FloatArray:
         """1/2 int (x - mean)^2 dg, (groups, samples)."""
-        network, gaussian = self._means(clean, _SEEN, begin)
+        means = self._means(clean, _SEEN, begin)
         weight = np.repeat(self.dg, _DRAWS) / _DRAWS
-        blend, found = gaussian[:, 0], []
-        for group, (own, start, narrower) in enumerate(self.weights):
-            blend = own * network[:, group] + start * gaussian[:, group] + narrower * blend
+        blend, found = means[1, :, 0], []
+        for group, weights in enumerate(self.weights):
+            blend = np.tensordot(weights[:3], means[:, :, group], axes=1) + weights[3] * blend
             found.append(0.5 * (blend - clean[:, [self.target]]) ** 2 @ weight)
         return np.stack(found)
 
-    def _means(self, clean: FloatArray, stream: int, begin: int) -> tuple[FloatArray, FloatArray]:
-        """Means (samples, groups, SNRs x draws) of the network and of the Gaussian."""
+    def _means(self, clean: FloatArray, stream: int, begin: int) -> FloatArray:
+        """Means (3, samples, groups, SNRs x draws): of the network, its start, and the Gaussian."""
         import torch
 
         device = self.answers.device
@@ -141,8 +141,9 @@ class _Blend:
             for each in (seen, np.tile(np.repeat(self.g, _DRAWS), (len(clean), 1)), y.reshape(len(clean), -1))
         )
         with torch.no_grad():
-            both = self.answers.means(noisy, [self.target], self.levels, g, own)
-        network, gaussian = (each[0].double().cpu().numpy() for each in both)
+            every = self.answers.means(noisy, [self.target], self.levels, g, own)
+        means = np.stack([each[0].double().cpu().numpy() for each in every])
         # of a level that could not be trained the network may say nothing
-        known = np.isfinite(network).all(axis=2, keepdims=True)
-        return np.where(known, network, gaussian), gaussian
+        known = np.isfinite(means[0]).all(axis=2, keepdims=True)
+        means[0] = np.where(known, means[0], means[1])
+        return means
