@@ -164,6 +164,7 @@ def test_public_calls_have_examples() -> None:
 
 
 README = (ROOT / "README.md").read_text()
+PAGES = {page: page.read_text() for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
 
 
 def fenced(language: str) -> list[str]:
@@ -178,11 +179,12 @@ def test_ci_calls_the_two_commands_of_the_readme() -> None:
     assert commands[1].endswith("pytest")
 
 
-def test_python_of_the_readme_runs() -> None:
-    blocks = fenced("python")
-    assert blocks
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_of_the_pages_runs(page: Path) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", PAGES[page], re.DOTALL)
+    assert blocks or page.name not in ("README.md", "denoisers.md", "methods.md")
     for block in blocks:
-        exec(compile(block, "README.md", "exec"), {})  # noqa: S102
+        exec(compile(block, page.name, "exec"), {})  # noqa: S102
 
 
 def test_readme_names_every_command_and_option() -> None:
@@ -209,9 +211,20 @@ def test_versions_agree() -> None:
     assert f"## {version[1]}" in (ROOT / "CHANGELOG.md").read_text()
 
 
-def test_pictures_of_the_readme_exist() -> None:
-    for picture in re.findall(r"!\[[^]]*\]\(([^)]+)\)", README):
-        assert (ROOT / picture).is_file(), picture
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_pages_lead_to_is_there(page: Path) -> None:
+    """Pictures, files and headings."""
+    for target in re.findall(r"\]\(([^)\s]+)\)", PAGES[page]):
+        if target.startswith("http"):
+            continue
+        name, _, heading = target.partition("#")
+        file = page.parent / name if name else page
+        assert file.is_file(), target
+        if heading:
+            titles = re.findall(r"^#+ (.*)$", file.read_text(), re.MULTILINE)
+            assert heading in [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles], target
+    for benchmark in re.findall(r"benchmarks/(\w+\.py)", PAGES[page]):
+        assert (ROOT / "benchmarks" / benchmark).is_file(), benchmark
 
 
 def test_every_package_is_installed() -> None:
