@@ -24,7 +24,15 @@ from estimators.shell_network import ShellNetwork
 from estimators.threads import available_threads
 from estimators.trainer import Look, Settings, Training
 
-__all__ = ["NetworkFile", "few_threads", "find_device", "leading_components", "make_answers", "trained_answers"]
+__all__ = [
+    "NetworkFile",
+    "fast_matmul",
+    "few_threads",
+    "find_device",
+    "leading_components",
+    "make_answers",
+    "trained_answers",
+]
 
 _Kind = TypeVar("_Kind", bound=Answers)
 _FORMAT = 1

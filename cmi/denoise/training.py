@@ -3,6 +3,9 @@
 What is lowered is the mean over t, uniform in [0, 1], of |x0_hat - x0|^2 per pixel in units of what the network
 corrects (`Preconditioned.scale`), so that every level counts alike.  The best of the averaged weights is chosen by
 images that are not trained on; how good it is, other images must say (`score_denoisers`).
+
+Where the machine multiplies matrices of bfloat16 faster, forward and backward passes run in it (autocast; weights,
+sums and losses stay in single precision).
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from cmi.checks import whole_number
 from cmi.denoise.checkpoint import Checkpoint
 from cmi.denoise.images import fingerprint, images_of, parted
 from cmi.denoise.networks import Preconditioned
-from cmi.denoise.trainer import Look, Settings, Trainer, Training, find_device, trained
+from cmi.denoise.trainer import Look, Settings, Trainer, Training, fast_matmul, find_device, trained
 
 __all__ = ["Look", "Training", "train_denoiser"]
 
@@ -122,6 +125,16 @@ class _DenoiserTrainer(Trainer):
     def __init__(self, denoiser: Preconditioned, clean: Tensor, held: Tensor, settings: Settings) -> None:
         super().__init__(denoiser, settings, clean.device)
         self.denoiser, self.clean, self.held = denoiser, clean, held
+        self.matmul = fast_matmul(clean.device)
+
+    def state(self) -> dict[str, Any]:
+        """With the precision, which the machine that goes on may not choose again."""
+        return {**super().state(), "matmul": str(self.matmul).removeprefix("torch.")}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from there, in the same precision."""
+        super().load(state)
+        self.matmul = torch.bfloat16 if state.get("matmul") == "bfloat16" else torch.float32
 
     def losses(self) -> Tensor:
         """Loss of every image of a batch, its levels spread evenly over [0, 1]."""
@@ -145,7 +158,7 @@ class _DenoiserTrainer(Trainer):
             for part in (noise.alpha, noise.sigma)
         )
         eps = torch.randn(x0.shape, generator=self.generator, device=self.device)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.matmul == torch.bfloat16):
             found = self.denoiser(alpha * x0 + sigma * eps, t)
         off = (found.float() - x0).square().mean(dim=(1, 2, 3))
         losses: Tensor = off / self.denoiser.scale(alpha, sigma).clamp_min(1e-12)
