@@ -210,6 +210,13 @@ def plan(
         ),
     ] = None,
     steps: Steps = 50,
+    until: Annotated[float, typer.Option(help="The budget is for images with this much noise left.")] = 0.0,
+    below: Annotated[
+        str | None,
+        typer.Option(
+            help="The network of the steps that no budget is for.  [default: the global one]", show_default=False
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Write the plan to this file (.json).", show_default=False)
     ] = None,
@@ -240,7 +247,14 @@ def plan(
             check_picture(plot)
         found, times = load_scores(scores), time_grid(steps)
         whole = int(found.flops.sel(denoiser=found.attrs["reference"])) * steps
-        made = plan_schedule(found, times, budget_nats=nats, budget_flops=None if share is None else share * whole)
+        made = plan_schedule(
+            found,
+            times,
+            budget_nats=nats,
+            budget_flops=None if share is None else share * whole,
+            until=until,
+            below=below,
+        )
         length = None if scan is None else PhaseScan.load(scan)
         console().print(plan_report(made))
         if out is not None:

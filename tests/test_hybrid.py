@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -293,6 +294,7 @@ def test_a_plan_is_certified_by_other_images(scores: xr.Dataset) -> None:
     assert plan.window == plan.schedule.windows("global")
     assert 0.1 < plan.share < 1.0
     assert plan_schedule(costed(scores), times, budget_nats=5.0).flops < plan.flops
+    wrong: dict[str, Any]
     for wrong, message in (
         ({}, "give one budget"),
         ({"budget_nats": 1.0, "budget_flops": 1.0}, "give one budget"),
@@ -300,7 +302,40 @@ def test_a_plan_is_certified_by_other_images(scores: xr.Dataset) -> None:
         ({"budget_flops": 10.0}, "no plan keeps a budget of 10"),
     ):
         with pytest.raises(ValueError, match=message):
-            plan_schedule(costed(scores), times, **wrong)
+            plan_schedule(costed(scores), times, **wrong)  # type: ignore[arg-type]
+
+
+def test_a_plan_for_images_with_some_noise_left(scores: xr.Dataset) -> None:
+    """The budget is for what is above a level, as if the sampler stopped there; one denoiser does the rest."""
+    times = time_grid(20)
+    plan = plan_schedule(costed(scores), times, budget_nats=0.1, until=0.3, below="r1")
+    stopped = plan_schedule(costed(scores), times[times > 0.299], budget_nats=0.1)
+    assert plan.schedule.denoisers[:14] == stopped.schedule.denoisers
+    assert plan.schedule.denoisers[14:] == ("r1",) * 6
+    assert plan.certificate.until == pytest.approx(0.3)
+    assert plan.certificate.kl == pytest.approx(stopped.certificate.kl)
+    assert plan.certificate.kl == certify(plan.schedule, scores, until=0.3, samples=slice(1, None, 2)).kl
+    assert np.isnan(plan.certificate.by_step[14:]).all()
+    assert plan.whole.until == pytest.approx(0.05)
+    assert plan.whole.kl > plan.certificate.kl + 0.05
+    assert plan.share == plan.flops / 2000.0
+    assert plan.whole.kl == pytest.approx(np.nansum(plan.whole.by_step))
+    assert (
+        plan.flops < plan_schedule(costed(scores), times, budget_nats=0.1, until=0.3).flops
+    )  # the reference below
+    # by operations: what is below counts as well
+    cheap = plan_schedule(costed(scores), times, budget_flops=plan.flops, until=0.3, below="r1")
+    assert cheap.flops <= plan.flops
+    assert cheap.planned <= plan.planned + 1e-9
+    wrong: dict[str, Any]
+    for wrong, message in (
+        ({"until": 1.0}, "from 0 to below 1, got 1"),
+        ({"until": -0.1}, "from 0 to below 1, got -0.1"),
+        ({"until": 0.99}, "no step from t = 1 ends at t = 0.99 or above"),
+        ({"below": "r = 9"}, "'r = 9' was not scored"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            plan_schedule(scores, times, budget_nats=1.0, **wrong)
 
 
 def test_schedules() -> None:

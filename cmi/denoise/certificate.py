@@ -16,8 +16,9 @@ uses the reference g in every step the bound is worse by
     1/2 sum_k dgamma_k (l_k - l_k,g),
 
 which needs losses only.  It is a statement about the SDE, not the ODE, and ends at the last level above t = 0,
-where the SNR is infinite.  After Hu, Liu, Zhang and Gao (arXiv:2508.06614); Girsanov's theorem for samplers: Chen
-et al. (arXiv:2209.11215).
+where the SNR is infinite, or before: the sum over the steps down to any level bounds the KL at that level, of
+images with that noise, whatever denoises the rest.  After Hu, Liu, Zhang and Gao (arXiv:2508.06614); Girsanov's
+theorem for samplers: Chen et al. (arXiv:2209.11215).
 """
 
 from __future__ import annotations
@@ -34,9 +35,10 @@ from numpy.typing import NDArray
 from cmi.denoise.schedule import Schedule
 from cmi.noise import Noise, noise_schedule
 
-__all__ = ["Certificate", "certify", "check_fields", "step_costs"]
+__all__ = ["Certificate", "certify", "check_fields", "step_costs", "until_level"]
 
 FloatArray = NDArray[np.float64]
+_ROUNDING = 1e-9  # of noise levels
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +52,7 @@ class Certificate:
     distance, distance_stderr : float
         With E |x0_hat_g - x0_hat|^2 in place of the gap: the same, if the reference is the posterior mean.
     by_step, by_step_stderr : (steps,) arrays
-        Of every step, nats; NaN for one that ends at t = 0.
+        Of every step, nats; NaN for one that ends at t = 0, or below `until`.
     schedule : Schedule
     until : float
         The noise level at which it ends.
@@ -73,7 +75,9 @@ class Certificate:
         return self.kl - self.distance
 
 
-def certify(schedule: Schedule, scores: xr.Dataset, *, samples: Any = slice(None)) -> Certificate:
+def certify(
+    schedule: Schedule, scores: xr.Dataset, *, until: float = 0.0, samples: Any = slice(None)
+) -> Certificate:
     """Bound what a schedule costs, relative to one that uses the reference of the scores in every step.
 
     Parameters
@@ -82,14 +86,17 @@ def certify(schedule: Schedule, scores: xr.Dataset, *, samples: Any = slice(None
         Its denoisers are those of the scores, by name.
     scores : xarray.Dataset
         Of `score_denoisers`. Between its levels gaps are interpolated in ln SNR; beyond them nothing is said.
+    until : float
+        The noise level at which to stop: what is bounded is the KL of images with that noise. Default 0: the last
+        level above t = 0.
     samples : slice or index, optional
         Which of the scored images: others than a plan was made by.
 
     Raises
     ------
     ValueError
-        For denoisers or levels that were not scored, and for a denoiser that sees farther than it
-        claims, or was not measured.
+        For denoisers or levels that were not scored, for a denoiser that sees farther than it claims, or was not
+        measured, and if no step ends at or above `until`.
 
     Examples
     --------
@@ -106,6 +113,7 @@ def certify(schedule: Schedule, scores: xr.Dataset, *, samples: Any = slice(None
     names = scores.denoiser.values.tolist()
     which = [names.index(name) for name in schedule.denoisers]
     gaps, distances, weights = step_costs(schedule.times, scores, samples)
+    weights = until_level(weights, schedule.times, until)
     chosen = np.arange(len(which))
     gap, distance = gaps[which, chosen], distances[which, chosen]  # (steps, samples)
     covered = np.isfinite(weights)
@@ -144,6 +152,24 @@ def step_costs(
     return gaps, distances, np.where(np.isfinite(weights), weights, np.nan)
 
 
+def until_level(weights: FloatArray, times: tuple[float, ...], until: float) -> FloatArray:
+    """Leave out, as NaN, the steps that end below a noise level.
+
+    Raises
+    ------
+    ValueError
+        If the level is none, or no step is left.
+    """
+    if not 0.0 <= until < 1.0:
+        raise ValueError(f"until is a noise level, from 0 to below 1, got {until}")
+    kept = np.where(np.asarray(times[1:]) >= until - _ROUNDING, weights, np.nan)
+    if not np.isfinite(kept).any():
+        raise ValueError(
+            f"no step from t = {times[0]:g} ends at t = {until:g} or above: take more steps, or a lower one"
+        )
+    return kept
+
+
 def noise_of(scores: xr.Dataset) -> Noise:
     """The schedule of the noise that scores are of."""
     about = json.loads(scores.attrs["noise"])
@@ -152,13 +178,12 @@ def noise_of(scores: xr.Dataset) -> Noise:
 
 def _interpolation(levels: FloatArray, times: FloatArray, noise: Noise) -> FloatArray:
     """Weights (times, levels), linear in ln SNR between neighbouring levels; one level where they agree."""
-    rounding = 1e-9
     weights = np.zeros((len(times), len(levels)))
     with np.errstate(divide="ignore"):
         place, at = np.log(noise.snr(levels)), np.log(noise.snr(times))
     for row, t in enumerate(times):
         near = int(np.abs(levels - t).argmin())
-        if abs(levels[near] - t) < rounding:
+        if abs(levels[near] - t) < _ROUNDING:
             weights[row, near] = 1.0
             continue
         above = int(np.searchsorted(levels, t))

@@ -6,6 +6,9 @@ Costs and gaps add over steps, and each step takes one of the denoisers: a linea
 
 or the other way round, which is solved exactly (HiGHS).  Gaps are measured, and the least of several noisy numbers
 is too low: half of the scored images plan, and the other half certify what was planned.
+
+Nats count what little noise hides: at t near 0 they are mostly of pixels that differ by a grey level or two.  With
+`until` the budget is for images with that much noise on them, and one denoiser does what is left below.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy.optimize import Bounds, LinearConstraint, milp
 
-from cmi.denoise.certificate import Certificate, certify, check_fields, step_costs
+from cmi.denoise.certificate import Certificate, certify, check_fields, step_costs, until_level
 from cmi.denoise.schedule import Schedule
 
 __all__ = ["Plan", "plan_schedule"]
@@ -38,6 +41,8 @@ class Plan:
         By images that the plan was not made by.
     planned : float
         The same sum by those that it was made by: within the budget, and too low by the choice.
+    whole : Certificate
+        By the same images, of all steps that can be covered: with those below `until`.
     flops, reference_flops : float
         Of all steps for one image: of the plan, and with the reference in every step.
     window : list of (float, float)
@@ -47,6 +52,7 @@ class Plan:
     schedule: Schedule
     certificate: Certificate
     planned: float
+    whole: Certificate
     flops: float
     reference_flops: float
     window: list[tuple[float, float]]
@@ -63,6 +69,8 @@ def plan_schedule(
     *,
     budget_nats: float | None = None,
     budget_flops: float | None = None,
+    until: float = 0.0,
+    below: str | None = None,
 ) -> Plan:
     """Choose a denoiser for every step.
 
@@ -76,11 +84,16 @@ def plan_schedule(
         The most that the certificate may be; of the plans within it the cheapest is taken.
     budget_flops : float, optional
         In its place: the most operations per image; of the plans within it that of the smallest certificate.
+    until : float
+        The certificate ends at this noise level. Default 0: at the last level above t = 0.
+    below : str, optional
+        The denoiser of all steps that it does not cover. Default: the reference.
 
     Raises
     ------
     ValueError
-        Without one of the budgets, with both, with one that no plan keeps; and as `certify`.
+        Without one of the budgets, with both, with one that no plan keeps; for a `below` that was not scored; and
+        as `certify`.
 
     Examples
     --------
@@ -103,24 +116,28 @@ def plan_schedule(
     names = scores.denoiser.values.tolist()
     at = tuple(float(t) for t in times)
     half, other = slice(0, None, 2), slice(1, None, 2)
-    check_fields(names, scores)
+    check_fields([*names, *([] if below is None else [below])], scores)
     gaps, _, weights = step_costs(at, scores, half)
+    weights = until_level(weights, at, until)
     covered = np.isfinite(weights)
     nats = np.where(covered, 0.5 * np.where(covered, weights, 0.0) * gaps.mean(axis=2), 0.0)
     reference = names.index(scores.attrs["reference"])
     flops = np.repeat(scores.flops.values.astype(np.float64)[:, None], len(at) - 1, axis=1)
-    flops[:, ~covered] = np.where(np.arange(len(names)) == reference, flops[reference, 0], np.inf)[:, None]
-    allowed = np.isfinite(flops)  # what no certificate covers is left to the reference
+    most = float(flops[reference].sum())
+    rest = reference if below is None else names.index(below)
+    flops[:, ~covered] = np.where(np.arange(len(names)) == rest, flops[rest, 0], np.inf)[:, None]
+    allowed = np.isfinite(flops)  # what no certificate covers is left to one
     goal, limit = (flops, nats) if budget_nats is not None else (nats, flops)
     chosen = _choose(goal, limit, allowed, budget)
     schedule = Schedule(at, [names[k] for k in chosen])
     steps = np.arange(len(at) - 1)
     return Plan(
         schedule,
-        certify(schedule, scores, samples=other),
+        certify(schedule, scores, until=until, samples=other),
         float(nats[chosen, steps].sum()),
+        certify(schedule, scores, samples=other),
         float(flops[chosen, steps].sum()),
-        float(flops[reference].sum()),
+        most,
         schedule.windows(names[reference]),
     )
 

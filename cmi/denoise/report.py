@@ -82,8 +82,13 @@ def certificate_report(found: Certificate) -> Group:
 def plan_report(plan: Plan) -> Group:
     """The schedule, its cost and its certificate."""
     where = ", ".join(f"{low:.3g} to {high:.3g}" for low, high in plan.window) or "nowhere"
+    more = plan.whole.kl - plan.certificate.kl
+    rest = [Text(f"What is used below adds {more:.3g} nats down to t = {plan.whole.until:.3g}.")] * (
+        plan.whole.until < plan.certificate.until
+    )
     return Group(
         certificate_report(plan.certificate),
+        *rest,
         Text(
             f"{plan.share:.0%} of the operations of {plan.certificate.reference} in every step, which is used at "
             f"t = {where}. Planned by one half of the images ({plan.planned:.3g} nats), certified by the other."
