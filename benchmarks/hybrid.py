@@ -1,22 +1,27 @@
 """Where is the global network needed?  Local and global denoisers of MNIST or Fashion-MNIST, and samplers of both.
 
-    python benchmarks/hybrid.py --data FOLDER [--quick] [--out FOLDER] [--minutes 2] [--global-minutes 6]
+    python benchmarks/hybrid.py --data FOLDER [--quick] [--out FOLDER] [--minutes 1.5] [--global-minutes 6]
 
 FOLDER holds the usual four IDX files.  Local networks of several radii, all of one depth, width and training time,
 and a global one are trained on the training images and scored on the test images (losses by level, paired gaps).
 From the scores a schedule is planned: for every step of the SDE sampler the cheapest network, so that the bound on
-KL(data || sampler) is at most --budget nats above that of the global one in every step.  Then images are drawn with
+KL(data || sampler), for images with noise of --until left on them, is at most --budget nats above that of the
+global one in every step; below that level a narrow one finishes.  Then images are drawn with
 
     global         the global network in every step
-    local          the local one of the largest radius that the plan uses, in every step
+    local          the widest local one in every step
     planned        the plan
-    earlier, later the plan's window of the global network, as long, moved towards noise or data
+    planned to 0   a plan whose budget of nats reaches down to the last level above t = 0
+    earlier, later the plan's window of the global network, as long, a quarter of the levels nearer to noise or data
     swapped        global outside the window, local within it
     equal cost     the global one in every step, in as few steps as cost what the plan costs
+    equal steps    the global one in as many steps as the plan takes it for
 
-and are compared with test images that were not scored: operations, seconds per 1,000 images, certificate, sliced
+and with plans of other budgets, and the global network in fewer steps at their cost: what quality costs.  All are
+compared with test images that were not scored: operations, seconds per 1,000 images, certificate, sliced
 Wasserstein distance, MMD, classifier two-sample test and Frechet distance on features of a classifier trained on
-the labels, each with its error and beside what as many real images read.  Networks and scores are kept in --out.
+the labels, each with its error and beside what as many real images read.  Networks, scores and figures are kept in
+--out.
 
 --quick is for two cores: 500 images, 50 steps.  Without it settings are for a GPU.
 """
@@ -26,13 +31,15 @@ from __future__ import annotations
 import argparse
 import gzip
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 import xarray as xr
+from matplotlib.axes import Axes
 
 from cmi import open_dataset, phase_scan
 from cmi.denoise import (
@@ -60,9 +67,11 @@ from cmi.denoise import (
     train_features,
 )
 from cmi.denoise.networks import Preconditioned
-from cmi.figures import save_figure
+from cmi.figures import new_figure, save_figure
 
-RADII = (0, 1, 2, 3, 5, 8)
+GLOBAL = "global"
+BUDGETS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # nats, of the plans whose quality and cost are drawn
+MEASURE = "frechet"
 
 
 @dataclass(frozen=True)
@@ -74,12 +83,24 @@ class Settings:
     width: int
     global_width: int
     scored: int
+    levels: int
     drawn: int
     steps: int
+    radii: tuple[int, ...] = (1, 2, 4, 8)
 
 
-QUICK = Settings(minutes=1.0, global_minutes=5.0, width=32, global_width=32, scored=1000, drawn=500, steps=50)
-FULL = Settings(minutes=10.0, global_minutes=60.0, width=64, global_width=96, scored=5000, drawn=2500, steps=100)
+QUICK = Settings(1.5, 6.0, width=32, global_width=32, scored=1000, levels=25, drawn=500, steps=50)
+FULL = Settings(10.0, 60.0, width=64, global_width=96, scored=5000, levels=50, drawn=2500, steps=100)
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """Images to train on, to score and plan by, and to compare drawn ones with; features for that, if there are."""
+
+    train: torch.Tensor
+    scored: torch.Tensor
+    real: torch.Tensor
+    features: Callable[[torch.Tensor], torch.Tensor] | None = None
 
 
 def idx(folder: Path, name: str) -> Path:
@@ -98,9 +119,19 @@ def labels_of(file: Path) -> np.ndarray:
     return np.frombuffer(content, dtype=np.uint8, offset=8).astype(np.int64)
 
 
+def open_images(folder: Path, settings: Settings, seed: int) -> Images:
+    """Those of four IDX files, and a classifier of their labels."""
+    train = images_of(open_dataset(str(idx(folder, "train-images-idx3-ubyte"))))
+    test = images_of(open_dataset(str(idx(folder, "t10k-images-idx3-ubyte"))))
+    features, accuracy = train_features(train, labels_of(idx(folder, "train-labels-idx1-ubyte")), seed=seed)
+    print(f"classifier of the labels: {accuracy:.1%} right on held-out images", flush=True)
+    real = test[settings.scored :][: 3 * settings.drawn]
+    return Images(train, test[: settings.scored], real, features.features)
+
+
 def trained(name: str, net: Preconditioned, images: torch.Tensor, minutes: float, out: Path, seed: int) -> Denoiser:
     """Train a network, or take the one that is there."""
-    file = out / f"{name}.pt"
+    file = out / f"{name.replace(' ', '').replace('=', '')}.pt"
     if not file.exists():
         begun = time.perf_counter()
         found = train_denoiser(net, images, minutes=minutes, seed=seed, file=file)
@@ -109,58 +140,185 @@ def trained(name: str, net: Preconditioned, images: torch.Tensor, minutes: float
     return load_denoiser(file)
 
 
-def scored(nets: dict[str, Denoiser], images: torch.Tensor, levels: np.ndarray, out: Path, seed: int) -> xr.Dataset:
+def networks(images: Images, settings: Settings, out: Path, seed: int) -> dict[str, Denoiser]:
+    """Local ones by radius, and the global one."""
+    shape = tuple(images.train.shape[1:])
+    torch.manual_seed(seed)
+    nets: dict[str, Denoiser] = {}
+    for radius in settings.radii:
+        local = LocalDenoiser(shape, radius, width=settings.width)
+        nets[f"r = {radius}"] = trained(f"r = {radius}", local, images.train, settings.minutes, out, seed)
+    whole = GlobalDenoiser(shape, width=settings.global_width)
+    nets[GLOBAL] = trained(GLOBAL, whole, images.train, settings.global_minutes, out, seed)
+    return nets
+
+
+def scored(nets: Mapping[str, Denoiser], images: Images, settings: Settings, out: Path, seed: int) -> xr.Dataset:
     """Score the networks, or take the scores that are there."""
     file = out / "scores.nc"
     if not file.exists():
         begun = time.perf_counter()
-        save_scores(score_denoisers(nets, images, levels, seed=seed), file)
+        levels = np.unique([1.0 / settings.steps, *np.linspace(0.0, 1.0, settings.levels + 1)[1:]])
+        save_scores(score_denoisers(nets, images.scored, levels, seed=seed), file)
         print(f"scores: {time.perf_counter() - begun:.0f} s", flush=True)
     return load_scores(file)
 
 
 def loss_table(scores: xr.Dataset) -> None:
-    """Print the loss of every network and level, and its gap to the global one."""
-    shown = [t for t in scores.t.values if abs(10.0 * t - round(10.0 * t)) < 1e-9]
-    print("\nheld-out |x0 - x0_hat|^2 per image; below it gap to global (error), and 1/2 dSNR/dt gap in nats")
-    print(f"{'':10}" + "".join(f"   t = {t:<10.2g}" for t in shown))
+    """Print the loss of every network at about ten levels, and its gap to the global one."""
+    shown = scores.t.values[:: max(1, scores.sizes["t"] // 10)]
+    print("\nheld-out |x0 - x0_hat|^2 per image; below it the gap to global (error)")
+    print(f"{'':8}" + "".join(f"    t = {t:<9.2g}" for t in shown))
     loss = scores.loss.sel(t=shown)
-    gap = loss - loss.sel(denoiser=scores.attrs["reference"])
+    gap = loss - loss.sel(denoiser=GLOBAL)
     for name in scores.denoiser.values:
         one = loss.sel(denoiser=name)
-        print(f"{name:10}" + "".join(f"{v:10.3f}       " for v in one.mean("sample").values))
-        if name != scores.attrs["reference"]:
+        print(f"{name:8}" + "".join(f"{v:9.3f}       " for v in one.mean("sample").values))
+        if name != GLOBAL:
             own = gap.sel(denoiser=name)
             error = own.std("sample", ddof=1) / np.sqrt(own.sizes["sample"])
             cells = zip(own.mean("sample").values, error.values, strict=True)
-            print(f"{'':10}" + "".join(f"{v:+10.3f}({e:.3f})" for v, e in cells))
+            print(f"{'':8}" + "".join(f"{v:+9.3f}({e:.3f})" for v, e in cells))
 
 
-def schedules(plan: Plan, scores: xr.Dataset, times: np.ndarray) -> dict[str, Schedule]:
+def schedules(plan: Plan, to_zero: Plan, scores: xr.Dataset) -> dict[str, Schedule]:
     """The plan, and what it is compared with."""
-    reference = str(scores.attrs["reference"])
-    names = list(plan.schedule.denoisers)
-    local = [name for name in names if name != reference]
-    radii = dict(zip(scores.denoiser.values.tolist(), scores.radius.values.tolist(), strict=True))
-    widest = max(local, key=lambda name: radii[name]) if local else str(scores.denoiser.values[-1])
+    times, names = plan.schedule.times, list(plan.schedule.denoisers)
     steps = len(names)
-    window = [k for k in range(steps - 1) if names[k] == reference]
+    radii = dict(zip(scores.denoiser.values.tolist(), scores.radius.values.tolist(), strict=True))
+    widest = max(radii, key=lambda name: radii[name])
+    window = [k for k, name in enumerate(names) if name == GLOBAL]
     found = {
-        "global": Schedule.of_one(reference, times),
-        "local": Schedule(times, [widest] * (steps - 1) + [reference]),
+        "global": Schedule.of_one(GLOBAL, times),
+        "local": Schedule.of_one(widest, times),
         "planned": plan.schedule,
+        "planned to 0": to_zero.schedule,
     }
-    if window and local:
-        for label, shift in (("earlier", -len(window)), ("later", len(window))):
-            moved = {min(max(k + shift, 0), steps - 2) for k in window}
-            rest = [name if name != reference else widest for name in names]
-            found[label] = Schedule(
-                times, [reference if k in moved or k == steps - 1 else rest[k] for k in range(steps)]
-            )
-        found["swapped"] = Schedule(times, [widest if k in window else reference for k in range(steps)])
-    few = max(2, round(plan.share * steps))
-    found["equal cost"] = Schedule.of_one(reference, time_grid(few))
+    if 0 < len(window) < steps:
+        local = [name if name != GLOBAL else widest for name in names]
+        for label, shift in (("earlier", -(steps // 4)), ("later", steps // 4)):
+            shift = max(shift, -window[0]) if shift < 0 else min(shift, steps - 1 - window[-1])
+            moved = {k + shift for k in window}
+            found[label] = Schedule(times, [GLOBAL if k in moved else local[k] for k in range(steps)])
+        found["swapped"] = Schedule(times, [widest if k in window else GLOBAL for k in range(steps)])
+        found["equal cost"] = few(plan.share, steps)
+        found["equal steps"] = few(len(window) / steps, steps)
     return found
+
+
+def few(share: float, steps: int) -> Schedule:
+    """The global network in every step, in as few steps as cost that share of so many."""
+    return Schedule.of_one(GLOBAL, time_grid(max(2, round(share * steps))))
+
+
+@dataclass
+class Draws:
+    """Draws images and measures them, each schedule once."""
+
+    nets: Mapping[str, Denoiser]
+    scores: xr.Dataset
+    images: Images
+    count: int
+    seed: int
+    until: float
+    out: Path
+    found: dict[Schedule, dict[str, object]] = field(default_factory=dict)
+    floor: dict[str, object] = field(default_factory=dict)
+
+    def row(self, label: str, schedule: Schedule) -> dict[str, object]:
+        """Operations, seconds, certificate and distances of a schedule."""
+        if schedule not in self.found:
+            before = time.perf_counter()
+            drawn = sample(HybridDenoiser(schedule, self.nets), self.count, seed=self.seed)
+            took = (time.perf_counter() - before) * 1000.0 / self.count
+            picture = self.out / f"drawn_{label.replace(' ', '_')}.png"
+            save_figure(plot_images(drawn[:40]), picture, overwrite=True)
+            quality = compare_images(drawn, self.images.real, features=self.images.features, seed=self.seed)
+            operations = dict(
+                zip(self.scores.denoiser.values.tolist(), self.scores.flops.values.tolist(), strict=True)
+            )
+            row: dict[str, object] = {
+                "GFLOP": sum(operations[name] for name in schedule.denoisers) / 1e9,
+                "s per 1000": took,
+                "global steps": schedule.denoisers.count(GLOBAL),
+            }
+            for name, until in (("nats", self.until), ("to 0", 0.0)):
+                certificate = certify(schedule, self.scores, until=until)
+                row[name], row[f"{name} error"] = certificate.kl, certificate.stderr
+            for measure in quality.index:
+                row[measure], row[f"{measure} error"] = quality.value[measure], quality.stderr[measure]
+                self.floor |= {measure: quality.floor[measure], f"{measure} error": quality.floor_stderr[measure]}
+            self.found[schedule] = row
+        return {"schedule": label, **self.found[schedule]}
+
+
+def printed(rows: Sequence[Mapping[str, object]]) -> str:
+    """A table, errors in brackets."""
+    table = pd.DataFrame(rows)
+    for name in [c.removesuffix(" error") for c in table.columns if c.endswith(" error")]:
+        both = zip(table[name], table.pop(f"{name} error"), strict=True)
+        table[name] = ["" if pd.isna(v) else f"{v:.3g}({e:.1g})" for v, e in both]
+    return table.to_string(index=False, float_format=lambda v: f"{v:.3g}", na_rep="")
+
+
+def plot_trade_off(rows: pd.DataFrame, floor: Mapping[str, object], measure: str, ax: Axes | None = None) -> Axes:
+    """Quality over the share of operations: plans of several budgets, and fewer steps of the global network."""
+    ax = new_figure(4.8, 3.2).subplots() if ax is None else ax
+    whole = float(rows[rows.kind == "global"]["GFLOP"].iloc[0])
+    looks = {
+        "plan": ("#0072B2", "o", "planned, so many nats"),
+        "few": ("#D55E00", "s", "global, fewer steps"),
+        "global": ("#222222", "D", "global"),
+        "local": ("#009E73", "^", "local"),
+    }
+    for kind, (colour, marker, label) in looks.items():
+        own = rows[rows.kind == kind].sort_values("GFLOP")
+        ax.errorbar(
+            own.GFLOP / whole,
+            own[measure],
+            own[f"{measure} error"],
+            color=colour,
+            marker=marker,
+            markersize=4,
+            linewidth=1.0 if len(own) > 1 else 0.0,
+            elinewidth=0.8,
+            label=label,
+        )
+        for _, row in own.iterrows():
+            if kind == "plan":
+                ax.annotate(
+                    f"{row.budget:g}",
+                    (row.GFLOP / whole, row[measure]),
+                    (0, 6),
+                    textcoords="offset points",
+                    fontsize=7,
+                    color=colour,
+                    ha="center",
+                )
+    real, error = float(floor[measure]), float(floor[f"{measure} error"])  # type: ignore[arg-type]
+    ax.axhspan(real - error, real + error, color="#999999", alpha=0.3, linewidth=0.0, label="real images")
+    ax.set_xlim(0.0, 1.05)
+    ax.set_ylim(bottom=0.0)
+    ax.set_xlabel("operations, as a share of global in every step", fontsize=9)
+    ax.set_ylabel(f"{'Frechet' if measure == 'frechet' else measure} distance from real images", fontsize=9)
+    ax.tick_params(labelsize=8)
+    ax.legend(fontsize=7, framealpha=0.9)
+    return ax
+
+
+def trade_off(
+    draws: Draws, plans: Mapping[float, Plan], steps: int, widest: str
+) -> tuple[pd.DataFrame, Mapping[str, object]]:
+    """Rows of plans of several budgets, and of the global network in as few steps as each costs."""
+    times = time_grid(steps)
+    rows = [
+        {"kind": "global", "budget": np.nan, **draws.row("global", Schedule.of_one(GLOBAL, times))},
+        {"kind": "local", "budget": np.nan, **draws.row("local", Schedule.of_one(widest, times))},
+    ]
+    for budget, plan in plans.items():
+        rows.append({"kind": "plan", "budget": budget, **draws.row(f"plan {budget:g}", plan.schedule)})
+        rows.append({"kind": "few", "budget": budget, **draws.row(f"few {budget:g}", few(plan.share, steps))})
+    return pd.DataFrame(rows), draws.floor
 
 
 def main() -> None:
@@ -171,66 +329,50 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("hybrid"))
     parser.add_argument("--minutes", type=float, help="of training every local network")
     parser.add_argument("--global-minutes", type=float)
-    parser.add_argument("--budget", type=float, default=1.0, help="nats that the certificate may be")
+    parser.add_argument("--budget", type=float, default=2.0, help="nats that the certificate may be")
+    parser.add_argument("--until", type=float, default=0.3, help="level of noise that the budget is for")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     settings = QUICK if arguments.quick else FULL
-    minutes = arguments.minutes or settings.minutes
-    longer = arguments.global_minutes or settings.global_minutes
+    changed = {"minutes": arguments.minutes, "global_minutes": arguments.global_minutes}
+    settings = Settings(**{**vars(settings), **{name: v for name, v in changed.items() if v is not None}})
     begun = time.perf_counter()
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    images = images_of(open_dataset(str(idx(arguments.data, "train-images-idx3-ubyte"))))
-    test = images_of(open_dataset(str(idx(arguments.data, "t10k-images-idx3-ubyte"))))
-    shape = tuple(images.shape[1:])
-    nets: dict[str, Denoiser] = {}
-    torch.manual_seed(arguments.seed)
-    for radius in RADII:
-        local = LocalDenoiser(shape, radius, width=settings.width)
-        nets[f"r = {radius}"] = trained(f"r{radius}", local, images, minutes, arguments.out, arguments.seed)
-    whole = GlobalDenoiser(shape, width=settings.global_width)
-    nets["global"] = trained("global", whole, images, longer, arguments.out, arguments.seed)
-    times = time_grid(settings.steps)
-    scores = scored(nets, test[: settings.scored], times[:-1], arguments.out, arguments.seed)
+    out: Path = arguments.out
+    out.mkdir(parents=True, exist_ok=True)
+    images = open_images(arguments.data, settings, arguments.seed)
+    nets = networks(images, settings, out, arguments.seed)
+    scores = scored(nets, images, settings, out, arguments.seed)
     loss_table(scores)
-    plan = plan_schedule(scores, times, budget_nats=arguments.budget)
+    times = time_grid(settings.steps)
+    below = f"r = {settings.radii[1]}"
+
+    def planned(budget: float, until: float) -> Plan:
+        return plan_schedule(scores, times, budget_nats=budget, until=until, below=below if until else None)
+
+    plan, to_zero = planned(arguments.budget, arguments.until), planned(arguments.budget, 0.0)
     print(
         f"\nplan: {plan.share:.0%} of the operations, certificate {plan.certificate.kl:.3f} +- "
         f"{plan.certificate.stderr:.3f} nats down to t = {plan.certificate.until:.2g} (planned "
-        f"{plan.planned:.3f}), global at t = {', '.join(f'{a:.2f} to {b:.2f}' for a, b in plan.window)}"
+        f"{plan.planned:.3f}), {plan.whole.kl:.1f} down to {plan.whole.until:.2g}; global at t = "
+        f"{', '.join(f'{a:.2f} to {b:.2f}' for a, b in plan.window)}",
+        flush=True,
     )
-    save_figure(plot_gaps(scores), arguments.out / "gaps.png", overwrite=True)
-    save_figure(plot_gap_maps(scores, "r = 2"), arguments.out / "gap_maps.png", overwrite=True)
+    save_figure(plot_gaps(scores), out / "gaps.png", overwrite=True)
+    save_figure(plot_gap_maps(scores, below), out / "gap_maps.png", overwrite=True)
     scan = phase_scan(
         open_dataset(str(idx(arguments.data, "train-images-idx3-ubyte"))), levels=[0.1 * k for k in range(1, 10)]
     )
-    save_figure(plot_plan(plan, scores, scan), arguments.out / "plan.png", overwrite=True)
-    features, accuracy = train_features(
-        images, labels_of(idx(arguments.data, "train-labels-idx1-ubyte")), seed=arguments.seed
+    save_figure(plot_plan(plan, scores, scan), out / "plan.png", overwrite=True)
+    draws = Draws(nets, scores, images, settings.drawn, arguments.seed, arguments.until, out)
+    rows = [draws.row(label, schedule) for label, schedule in schedules(plan, to_zero, scores).items()]
+    print("\n" + printed([*rows, {"schedule": "real images", **draws.floor}]), flush=True)
+    curve, floor = trade_off(
+        draws, {b: planned(b, arguments.until) for b in BUDGETS}, settings.steps, f"r = {settings.radii[-1]}"
     )
-    print(f"classifier of the labels: {accuracy:.1%} right on held-out images", flush=True)
-    operations = dict(zip(scores.denoiser.values.tolist(), scores.flops.values.tolist(), strict=True))
-    real = test[settings.scored :][: max(3 * settings.drawn, 2 * settings.drawn)]
-    rows = []
-    for label, schedule in schedules(plan, scores, times).items():
-        hybrid = HybridDenoiser(schedule, nets)
-        before = time.perf_counter()
-        drawn = sample(hybrid, settings.drawn, seed=arguments.seed)
-        took = (time.perf_counter() - before) * 1000.0 / settings.drawn
-        picture = arguments.out / f"drawn_{label.replace(' ', '_')}.png"
-        save_figure(plot_images(drawn[:40]), picture, overwrite=True)
-        quality = compare_images(drawn, real, features=features.features, seed=arguments.seed)
-        same_grid = len(schedule.times) == len(times)
-        certificate = certify(schedule, scores) if same_grid else None
-        cost = sum(operations[name] for name in schedule.denoisers)
-        row = {"schedule": label, "GFLOP": cost / 1e9, "s per 1000": took}
-        row["nats"] = np.nan if certificate is None else certificate.kl
-        for measure in quality.index:
-            row[measure] = f"{quality.value[measure]:.4f}({quality.stderr[measure]:.4f})"
-        rows.append(row)
-        print(" ".join(f"{key} {value}" for key, value in row.items()), flush=True)
-    floor = {m: f"{quality.floor[m]:.4f}({quality.floor_stderr[m]:.4f})" for m in quality.index}
-    print()
-    print(pd.DataFrame([*rows, {"schedule": "real images", **floor}]).to_string(index=False))
+    curve.to_csv(out / "trade_off.csv", index=False)
+    print("\nplans of several budgets, and the global network in as few steps as each costs")
+    print(printed(curve.drop(columns=["kind", "budget"]).to_dict("records")))  # type: ignore[arg-type]
+    save_figure(plot_trade_off(curve, floor, MEASURE), out / "trade_off.png", overwrite=True)
     print(f"\n{time.perf_counter() - begun:.0f} s in all, {torch.get_num_threads()} threads")
 
 

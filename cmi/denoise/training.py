@@ -37,7 +37,7 @@ def train_denoiser(
     minutes: float = 5.0,
     steps: int | None = None,
     batch: int = 32,
-    rate: float = 4e-3,
+    rate: float = 8e-3,
     held_out: int | None = None,
     seed: int = 0,
     device: str = "auto",
