@@ -16,6 +16,7 @@ from cmi.workers import signals
 
 if TYPE_CHECKING:
     import numpy as np
+    from matplotlib.axes import Axes
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -43,6 +44,9 @@ Device = Annotated[str, typer.Option(help="auto (CUDA, MPS or the CPU), or a dev
 Steps = Annotated[int, typer.Option(help="Steps of the sampler, even in t from 1 to 0.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace output files that exist.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Until = Annotated[
+    float, typer.Option(help="Bound what images with this much noise left cost; 0: down to the last level above 0.")
+]
 Use = Annotated[
     str | None,
     typer.Option(
@@ -153,12 +157,8 @@ def score(
     with errors(debug), signals():
         from cmi.denoise import save_scores, score_denoisers
         from cmi.denoise.report import scores_report
-        from cmi.figures import check_picture, save_figure
-        from cmi.output import check_output
 
-        check_output(out, overwrite=overwrite)
-        if plot is not None:
-            check_picture(check_output(plot, overwrite=overwrite))
+        _check_outputs(out, plot, overwrite)
         times = flags.levels(levels)
         nets = _networks(networks)
         images = _unseen(_images(data, key, limit, crop), networks)
@@ -171,8 +171,7 @@ def score(
         if plot is not None:
             from cmi.denoise import plot_gaps
 
-            save_figure(plot_gaps(found), plot, overwrite=overwrite)
-            console().print(f"Wrote {plot}")
+            _draw(plot_gaps(found), plot, overwrite)
         console().print(f"Wrote {out}")
 
 
@@ -182,6 +181,7 @@ def certify(
     use: Use = None,
     switch: Switch = None,
     steps: Steps = 50,
+    until: Until = 0.0,
     debug: Debug = False,
 ) -> None:
     """Bound what a schedule of denoisers costs the SDE sampler, in nats more than the global one in every step."""
@@ -193,7 +193,8 @@ def certify(
         found = load_scores(scores)
         if use is None:
             raise ValueError("give --schedule, as in local,global,local, and --switch, as in 0.5,0.2")
-        console().print(certificate_report(certified(_schedule(use, switch, time_grid(steps)), found)))
+        schedule = _schedule(use, switch, time_grid(steps))
+        console().print(certificate_report(certified(schedule, found, until=until)))
 
 
 @denoise.command()
@@ -210,7 +211,7 @@ def plan(
         ),
     ] = None,
     steps: Steps = 50,
-    until: Annotated[float, typer.Option(help="The budget is for images with this much noise left.")] = 0.0,
+    until: Until = 0.0,
     below: Annotated[
         str | None,
         typer.Option(
@@ -234,17 +235,11 @@ def plan(
     with errors(debug):
         from cmi.denoise import load_scores, plan_schedule, plot_plan, save_schedule, time_grid
         from cmi.denoise.report import plan_report
-        from cmi.figures import check_picture, save_figure
-        from cmi.output import check_output
         from cmi.result import PhaseScan
 
         if (nats is None) == (share is None):
             raise ValueError("give one budget: --nats, or --share of the operations")
-        for target in (out, plot):
-            if target is not None:
-                check_output(target, overwrite=overwrite)
-        if plot is not None:
-            check_picture(plot)
+        _check_outputs(out, plot, overwrite)
         found, times = load_scores(scores), time_grid(steps)
         whole = int(found.flops.sel(denoiser=found.attrs["reference"])) * steps
         made = plan_schedule(
@@ -261,8 +256,7 @@ def plan(
             save_schedule(made.schedule, out, overwrite=overwrite)
             console().print(f"Wrote {out}")
         if plot is not None:
-            save_figure(plot_plan(made, found, length), plot, overwrite=overwrite)
-            console().print(f"Wrote {plot}")
+            _draw(plot_plan(made, found, length), plot, overwrite)
 
 
 @denoise.command()
@@ -299,14 +293,9 @@ def sample(
         from cmi.denoise import HybridDenoiser, Schedule, compare_images, load_schedule, plot_images, time_grid
         from cmi.denoise import sample as drawn_by
         from cmi.denoise.report import quality_report
-        from cmi.figures import check_picture, save_figure
-        from cmi.output import check_output, replacing
+        from cmi.output import replacing
 
-        for target in (out, plot):
-            if target is not None:
-                check_output(target, overwrite=overwrite)
-        if plot is not None:
-            check_picture(plot)
+        _check_outputs(out, plot, overwrite)
         if out is not None and out.suffix != ".npy":
             raise ValueError(f"--out takes the name of a .npy file, got {str(out)!r}")
         if (plan is not None) + (use is not None) > 1:
@@ -336,12 +325,30 @@ def sample(
                 np.save(to, images.numpy())
             console().print(f"Wrote {out}")
         if plot is not None:
-            save_figure(plot_images(images[:100]), plot, overwrite=overwrite)
-            console().print(f"Wrote {plot}")
+            _draw(plot_images(images[:100]), plot, overwrite)
         if real is not None:
             console().print(quality_report(compare_images(images, real, seed=seed)))
         if out is None and plot is None:
             console().print("Nothing was saved: give --out FILE.npy to keep the images, or --plot FILE.png.")
+
+
+def _check_outputs(out: Path | None, plot: Path | None, overwrite: bool) -> None:
+    """Before the work: nothing is replaced unasked, folders exist, and the picture has a known ending."""
+    from cmi.figures import check_picture
+    from cmi.output import check_output
+
+    for target in (out, plot):
+        if target is not None:
+            check_output(target, overwrite=overwrite)
+    if plot is not None:
+        check_picture(plot)
+
+
+def _draw(picture: Axes, plot: Path, overwrite: bool) -> None:
+    from cmi.figures import save_figure
+
+    save_figure(picture, plot, overwrite=overwrite)
+    console().print(f"Wrote {plot}")
 
 
 def _images(data: str, key: str | None, limit: int | None, crop: str | None) -> Tensor:

@@ -47,6 +47,7 @@ __all__ = [
 
 
 _GIVEN = ("snr", "flip", "seed", "progress", "neighbours")  # by the caller, and no options
+_LEVELS = ("snrs", "flips")  # likewise, where levels are fitted
 
 Level = Mapping[str, float]  # of a known noise: {"snr": 4.0} or {"flip": 0.1}
 
@@ -102,19 +103,28 @@ class Method:
     @property
     def options(self) -> dict[str, Any]:
         """Option names and their defaults, those of the noise left out."""
-        parameters = inspect.signature(self.profile).parameters.values()
-        own = [p for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in _GIVEN]
+        own = [
+            p for p in self._parameters.values() if p.kind is p.KEYWORD_ONLY and p.name not in (*_GIVEN, *_LEVELS)
+        ]
         return {p.name: p.default for p in own}
+
+    @property
+    def _parameters(self) -> dict[str, inspect.Parameter]:
+        """Of the profile, and of what it fits, to which it hands on what it does not take itself."""
+        own = dict(inspect.signature(self.profile).parameters)
+        if any(p.kind is p.VAR_KEYWORD for p in own.values()) and self.fit is not None:
+            own |= inspect.signature(self.fit).parameters
+        return own
 
     @property
     def noises(self) -> tuple[str, ...]:
         """Kinds of noise that it knows how to put on clean samples: "snr", "flip"."""
-        return tuple(name for name in ("snr", "flip") if name in inspect.signature(self.profile).parameters)
+        return tuple(name for name in ("snr", "flip") if name in self._parameters)
 
     @property
     def draws(self) -> bool:
         """Whether it draws random numbers, and takes a seed."""
-        return "seed" in inspect.signature(self.profile).parameters
+        return "seed" in self._parameters
 
     def estimate(
         self, x: NDArray[np.floating], sizes: Sequence[int], seed: int, options: Mapping[str, Any]
@@ -167,7 +177,7 @@ class Method:
         if self.fit_places is None:
             return self.options
         parameters = inspect.signature(self.fit_places).parameters.values()
-        own = [p for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in (*_GIVEN, "snrs", "flips")]
+        own = [p for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in (*_GIVEN, *_LEVELS)]
         return {p.name: p.default for p in own}
 
     def check_places(self, options: Mapping[str, Any]) -> None:

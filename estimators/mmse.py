@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,16 +48,7 @@ def mmse_profile(
     sizes: Sequence[int],
     *,
     snr: float | None = None,
-    train_minutes: float = 6.0,
-    steps: int | None = None,
-    hidden: int = 32,
-    layers: int = 3,
-    queries: int | None = None,
-    folds: int | None = None,
-    device: str = "auto",
-    network: str | Path | None = None,
-    seed: int = 0,
-    progress: Callable[[Look], None] | None = None,
+    **options: Any,
 ) -> Profile:
     """CMI at every cut of clean samples with Gaussian noise on all columns.
 
@@ -69,8 +60,8 @@ def mmse_profile(
         (|A|, |S_1|, ..., |S_m|).
     snr : float
         alpha^2/sigma^2.
-    train_minutes, steps, hidden, layers, queries, folds, device, network, seed, progress
-        As in `fit_mmse`.
+    **options
+        Of `fit_mmse`.
 
     Returns
     -------
@@ -96,16 +87,7 @@ def mmse_profile(
         x,
         sizes,
         snrs=[snr],
-        train_minutes=train_minutes,
-        steps=steps,
-        hidden=hidden,
-        layers=layers,
-        queries=queries,
-        folds=folds,
-        device=device,
-        network=network,
-        seed=seed,
-        progress=progress,
+        **options,
     )
     return fit.profile(x, snr=snr)
 

@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,17 +52,7 @@ def posterior_profile(
     *,
     snr: float | None = None,
     flip: float | None = None,
-    train_minutes: float = 6.0,
-    steps: int | None = None,
-    hidden: int = 32,
-    layers: int = 3,
-    queries: int | None = None,
-    folds: int | None = None,
-    surrogates: int = 0,
-    device: str = "auto",
-    network: str | Path | None = None,
-    seed: int = 0,
-    progress: Callable[[Look], None] | None = None,
+    **options: Any,
 ) -> Profile:
     """CMI at every cut of clean samples with known noise on all columns.
 
@@ -74,8 +64,8 @@ def posterior_profile(
         (|A|, |S_1|, ..., |S_m|).
     snr, flip
         As in `PosteriorFit.profile`; one of them.
-    train_minutes, steps, hidden, layers, queries, folds, surrogates, device, network, seed, progress
-        As in `fit_posterior`.
+    **options
+        Of `fit_posterior`.
 
     Returns
     -------
@@ -100,17 +90,7 @@ def posterior_profile(
         sizes,
         snrs=[] if snr is None else [snr],
         flips=[] if flip is None else [flip],
-        train_minutes=train_minutes,
-        steps=steps,
-        hidden=hidden,
-        layers=layers,
-        queries=queries,
-        folds=folds,
-        surrogates=surrogates,
-        device=device,
-        network=network,
-        seed=seed,
-        progress=progress,
+        **options,
     )
     return fit.profile(x, snr=snr, flip=flip)
 

@@ -47,11 +47,17 @@ if real:
     data = open_dataset(str(hybrid.idx(folder, "train-images-idx3-ubyte")))
     images = hybrid.open_images(folder, settings, seed=0)
 else:
-    settings = hybrid.Settings(0.05, 0.1, width=8, global_width=8, scored=150, levels=10, drawn=60, steps=20, radii=(0, 1, 2))
+    settings = hybrid.Settings(
+        0.05, 0.1, width=8, global_width=8, scored=150, levels=10, drawn=60, steps=20, radii=(0, 1, 2)
+    )
     data = open_dataset("digits")
     every = images_of(data)
     images = hybrid.Images(every[:1300], every[1300:1450], every[1450:])
-print(data, "\nimages to train on, to score, to compare with:", *(len(part) for part in (images.train, images.scored, images.real)))
+print(
+    data,
+    "\nimages to train on, to score, to compare with:",
+    *(len(part) for part in (images.train, images.scored, images.real)),
+)
 
 # %% [markdown]
 # ## Networks, and what they see
@@ -126,7 +132,11 @@ plot_plan(plan, scores, scan).figure
 torch.manual_seed(0)
 draws = hybrid.Draws(nets, scores, images, settings.drawn, 0, 0.3, kept)
 made = hybrid.schedules(plan, plan, scores)
-rows = [draws.row(label, made[label]) for label in ("global", "local", "planned", "swapped", "equal cost") if label in made]
+rows = [
+    draws.row(label, made[label])
+    for label in ("global", "local", "planned", "swapped", "equal cost")
+    if label in made
+]
 print(hybrid.printed([*rows, {"schedule": "real images", **draws.floor}]))
 
 # %%

@@ -56,6 +56,18 @@ def test_certified_planned_and_drawn(folder: Path, tmp_path: Path) -> None:
     )
     assert certified.exit_code == 0, certified.output
     assert "nats above the bound with global in every step, down to t = 0.1" in certified.stdout
+    switched = ["--schedule", "local,global", "--switch", "0.5", "--steps", "10"]
+    stopped = call("denoise", "certify", folder / "scores.nc", *switched, "--until", "0.4")
+    assert "in every step, down to t = 0.4" in stopped.stdout
+    assert "not covered" in call("denoise", "certify", folder / "scores.nc", *switched, "--until", "0.5").stdout
+    some = ["--nats", "5", "--steps", "10", "--until", "0.3", "--below", "local"]
+    until = call("denoise", "plan", folder / "scores.nc", *some)
+    assert until.exit_code == 0, until.output
+    assert "What is used below adds" in until.stdout
+    assert "down to t = 0.3" in until.stdout
+    unknown = call("denoise", "plan", folder / "scores.nc", *some[:-1], "narrow")
+    assert unknown.exit_code == 1
+    assert "'narrow' was not scored: scores are of" in unknown.stderr
     scan = phase_scan(open_dataset("digits"), levels=[0.3, 0.5, 0.7], center=(1, 3))
     scan.save(tmp_path / "scan.nc")
     out, picture = tmp_path / "plan.json", tmp_path / "plan.png"
