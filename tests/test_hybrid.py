@@ -292,6 +292,9 @@ def test_a_plan_is_certified_by_other_images(scores: xr.Dataset) -> None:
     assert plan.planned <= 0.2 + 1e-9
     assert plan.schedule.denoisers[-1] == "global"  # ends at t = 0, which no certificate covers
     assert plan.window == plan.schedule.windows("global")
+    whole = plan_schedule(costed(scores), budget_nats=0.2)  # the levels of the scores
+    assert whole.schedule.times == (*scores.t.values[::-1].tolist(), 0.0)
+    assert whole.schedule.denoisers == plan.schedule.denoisers
     assert 0.1 < plan.share < 1.0
     assert plan_schedule(costed(scores), times, budget_nats=5.0).flops < plan.flops
     wrong: dict[str, Any]

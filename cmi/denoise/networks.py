@@ -44,6 +44,7 @@ class Preconditioned(Denoiser):
     mean: Tensor
     std: Tensor
     options: dict[str, Any]  # with which it is made again
+    rate = 4e-3  # of learning: what a minute's training, and six, lower the held-out loss of MNIST most with
 
     def __init__(
         self,
@@ -157,6 +158,8 @@ class LocalDenoiser(Preconditioned):
     >>> net(torch.zeros(3, 1, 8, 8), 0.5).shape
     torch.Size([3, 1, 8, 8])
     """
+
+    rate = 8e-3
 
     def __init__(
         self,

@@ -65,7 +65,7 @@ class Plan:
 
 def plan_schedule(
     scores: xr.Dataset,
-    times: Iterable[float],
+    times: Iterable[float] | None = None,
     *,
     budget_nats: float | None = None,
     budget_flops: float | None = None,
@@ -78,8 +78,8 @@ def plan_schedule(
     ----------
     scores : xarray.Dataset
         Of `score_denoisers`.
-    times : iterable of float
-        Falling noise levels of the sampler, as `time_grid` gives them.
+    times : iterable of float, optional
+        Falling noise levels of the sampler, as `time_grid` gives them. Default: the levels of the scores, and 0.
     budget_nats : float, optional
         The most that the certificate may be; of the plans within it the cheapest is taken.
     budget_flops : float, optional
@@ -114,7 +114,7 @@ def plan_schedule(
     if not 0.0 <= budget < np.inf:
         raise ValueError(f"a budget is at least 0 and finite, got {budget}")
     names = scores.denoiser.values.tolist()
-    at = tuple(float(t) for t in times)
+    at = tuple(float(t) for t in ([*scores.t.values[::-1], 0.0] if times is None else times))
     half, other = slice(0, None, 2), slice(1, None, 2)
     check_fields([*names, *([] if below is None else [below])], scores)
     gaps, _, weights = step_costs(at, scores, half)

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from cmi.checks import whole_number
 from cmi.denoise.denoiser import Denoiser
+from cmi.denoise.plan import Plan
 from cmi.denoise.schedule import Schedule, time_grid
 from cmi.denoise.trainer import find_device
 
@@ -39,7 +40,7 @@ class HybridDenoiser(Denoiser):
 
     Parameters
     ----------
-    schedule : Schedule
+    schedule : Schedule or Plan
         Level t is that of the step from times[k] to times[k + 1] with times[k] >= t > times[k + 1].
     denoisers : dict of name to Denoiser
 
@@ -59,7 +60,8 @@ class HybridDenoiser(Denoiser):
     (True, True)
     """
 
-    def __init__(self, schedule: Schedule, denoisers: Mapping[str, Denoiser]) -> None:
+    def __init__(self, schedule: Schedule | Plan, denoisers: Mapping[str, Denoiser]) -> None:
+        schedule = schedule.schedule if isinstance(schedule, Plan) else schedule
         missing = [name for name in dict.fromkeys(schedule.denoisers) if name not in denoisers]
         if missing:
             raise ValueError(f"the schedule names {missing[0]!r}, denoisers are {', '.join(denoisers)}")

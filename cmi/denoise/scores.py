@@ -31,12 +31,44 @@ from cmi.denoise.trainer import find_device
 from cmi.netcdf import read_netcdf, write_netcdf
 from cmi.scan import levels_of
 
-__all__ = ["flops_of", "load_scores", "save_scores", "score_denoisers"]
+__all__ = ["flops_of", "load_scores", "save_scores", "score_denoiser", "score_denoisers"]
 
 _NOISE = 12  # first word of the spawn key
 _LEAST = 10  # images
 _FORMAT = 1
 _PARTS = ("loss", "distance", "mse", "mse_stderr", "gap", "gap_stderr", "snr", "radius", "field", "flops")
+
+
+def score_denoiser(
+    denoiser: Denoiser, data: Any, levels: Iterable[float], *, against: Denoiser | None = None, **options: Any
+) -> xr.Dataset:
+    """Score one denoiser, alone or beside the reference that its loss is compared with.
+
+    Parameters
+    ----------
+    denoiser : Denoiser
+        In the scores it is "denoiser".
+    data, levels
+        As in `score_denoisers`.
+    against : Denoiser, optional
+        In the scores it is "reference". Default: none, and gaps are 0.
+    **options
+        Of `score_denoisers`: fields, batch, seed, device, progress.
+
+    Examples
+    --------
+    >>> from cmi.denoise import GaussianDenoiser
+    >>> from cmi.exact import GaussianField
+    >>> field = GaussianField(L=5)
+    >>> scores = score_denoiser(GaussianDenoiser(field.covariance, shape=(1, 5, 5)), field.sample(500, 0), [0.5])
+    >>> scores.loss.sizes["sample"], scores.mse.sel(t=0.5).shape
+    (500, (1, 5, 5))
+    """
+    if against is None:
+        return score_denoisers({"denoiser": denoiser}, data, levels, reference="denoiser", **options)
+    return score_denoisers(
+        {"denoiser": denoiser, "reference": against}, data, levels, reference="reference", **options
+    )
 
 
 def score_denoisers(

@@ -37,7 +37,7 @@ def train_denoiser(
     minutes: float = 5.0,
     steps: int | None = None,
     batch: int = 32,
-    rate: float = 8e-3,
+    rate: float | None = None,
     held_out: int | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -57,8 +57,10 @@ def train_denoiser(
         How long; the learning rate falls with the clock.
     steps : int, optional
         In place of the minutes: the result then does not depend on the speed of the machine.
-    batch, rate : int, float
-        Images per step, each at another level, and the learning rate of AdamW.
+    batch : int
+        Images per step, each at another level.
+    rate : float, optional
+        Learning rate of AdamW. Default: that of the network (`Preconditioned.rate`).
     held_out : int, optional
         Images to choose the weights by. Default: one in ten, at most 2,000.
     seed : int
@@ -102,6 +104,7 @@ def train_denoiser(
     if len(images) < LEAST:
         raise ValueError(f"to train a denoiser takes at least {LEAST} images, got {len(images)}")
     steps = None if steps is None else whole_number(steps, "steps", least=1)
+    rate = denoiser.rate if rate is None else rate
     batch, seed = whole_number(batch, "batch", least=1), whole_number(seed, "seed", least=0)
     for name, value in (("minutes", minutes), ("rate", rate)):
         if not 0.0 < value < float("inf"):
