@@ -289,11 +289,10 @@ def plot_trade_off(rows: pd.DataFrame, floor: Mapping[str, object], measure: str
                 ax.annotate(
                     f"{row.budget:g}",
                     (row.GFLOP / whole, row[measure]),
-                    (0, 6),
+                    (5, 1),
                     textcoords="offset points",
                     fontsize=7,
                     color=colour,
-                    ha="center",
                 )
     real, error = float(floor[measure]), float(floor[f"{measure} error"])  # type: ignore[arg-type]
     ax.axhspan(real - error, real + error, color="#999999", alpha=0.3, linewidth=0.0, label="real images")
@@ -329,7 +328,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("hybrid"))
     parser.add_argument("--minutes", type=float, help="of training every local network")
     parser.add_argument("--global-minutes", type=float)
-    parser.add_argument("--budget", type=float, default=2.0, help="nats that the certificate may be")
+    parser.add_argument("--budget", type=float, default=0.25, help="nats that the certificate may be")
     parser.add_argument("--until", type=float, default=0.3, help="level of noise that the budget is for")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()

@@ -44,7 +44,9 @@ class Preconditioned(Denoiser):
     mean: Tensor
     std: Tensor
     options: dict[str, Any]  # with which it is made again
-    rate = 4e-3  # of learning; of local networks twice that, by the held-out loss of MNIST after minutes of training
+    rate = (
+        4e-3  # of learning; of local networks twice that, by the held-out loss of MNIST after minutes of training
+    )
 
     def __init__(
         self,

@@ -184,7 +184,8 @@ def plot_plan(plan: Plan, scores: xr.Dataset, scan: PhaseScan | None = None, ax:
             label="Markov length \u03be of the scan" if known.any() else "\u03be of the scan: not resolved",
         )
     ax.set_xlim(0.0, 1.0)
-    ax.set_ylim(bottom=0.0 if all(r != 0 for r in radius.values()) else -0.3)
+    low, high = 0.0 if all(r != 0 for r in radius.values()) else -0.3, ax.get_ylim()[1]
+    ax.set_ylim(low, low + 1.4 * (high - low))  # room for the legend
     ax.set_xlabel("noise level t", fontsize=9)
     ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     unit = "radius of the denoiser  [pixels]"
@@ -193,5 +194,5 @@ def plot_plan(plan: Plan, scores: xr.Dataset, scan: PhaseScan | None = None, ax:
     nats = f"{certificate.kl:.2g} \u00b1 {certificate.stderr:.1g} nats"
     ax.set_title(f"certificate {nats} down to t = {certificate.until:.2g}", fontsize=8, loc="left", color=INK)
     ax.tick_params(labelsize=8)
-    ax.legend(fontsize=7, framealpha=0.9)
+    ax.legend(fontsize=7, framealpha=0.9, loc="upper left")
     return ax
