@@ -247,7 +247,7 @@ def run(
         given = flags.method_options(k, queries, surrogates, calibrate, permutations, features, shrinkage)
         given |= flags.training_options(train_minutes, folds, network)
         arguments |= flags.options(method, given, places=everywhere > 0)
-        if method == "posterior" and network is None and out is not None:
+        if network is None and out is not None and flags.keeps_network(method):
             arguments["network"] = str(out.with_suffix(".network.pt"))
         if everywhere:
             for name in ("center", "radius", "refine"):

@@ -209,11 +209,11 @@ def estimate_cmi(
     A, B, C : boolean masks of `shape`, flat integer indices, or column names
         Disjoint regions; B is the condition. B empty (``[]`` or None): plain mutual information I(A:C).
         C None (default): all the rest.
-    method : {"ksg", "gaussian", "copula", "discrete", "mixture", "posterior"}
+    method : {"ksg", "gaussian", "copula", "discrete", "mixture", "posterior", "mmse"}
         The estimator; see `cmi.methods.METHODS` for what each can tell. "ksg" (default) assumes nothing about
         the form of the dependence and suits up to a handful of columns in all; "discrete" assumes nothing either
-        and is for columns of few different values; "mixture" and "posterior" are for clean samples with known
-        noise.
+        and is for columns of few different values; "mixture", "posterior" and "mmse" are for clean samples with
+        known noise.
     units : {"nats", "bits"}
         Of the output.
     seed : int
@@ -222,9 +222,9 @@ def estimate_cmi(
         Of the method. "ksg": k (one or several), ties, standardize, queries, surrogates, calibrate,
         n_permutations, permutation_neighbours, features, folds, threads; "gaussian" and "copula": shrinkage,
         correct_bias; "discrete": correction; "mixture": queries; "posterior": train_minutes, steps, hidden, layers,
-        queries, folds, surrogates, device, network. See `estimators`. Methods that know the noise take its level,
-        and then estimate the CMI of these samples with that noise on all columns: snr, "gaussian", "mixture" and
-        "posterior"; flip, the last two.
+        queries, folds, surrogates, device, network; "mmse": the same but for surrogates. See `estimators`. Methods
+        that know the noise take its level, and then estimate the CMI of these samples with that noise on all
+        columns: snr, "gaussian", "mixture", "posterior" and "mmse"; flip, "mixture" and "posterior".
 
     Returns
     -------

@@ -138,6 +138,13 @@ def training_options(minutes: float | None, folds: int | None, network: Path | N
     }
 
 
+def keeps_network(method: str) -> bool:
+    """Whether a method trains a network that is worth keeping beside the scan."""
+    from cmi.methods import METHODS
+
+    return method in METHODS and METHODS[method].trains
+
+
 def options(method: str, given: dict[str, tuple[str, Any]], *, places: bool = False) -> dict[str, Any]:
     """Options of the method that were given, by name, for a map of positions or one; others are an error."""
     from cmi.methods import METHODS

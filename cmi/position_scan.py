@@ -121,6 +121,11 @@ def map_positions(
     pixels = [np.arange((side - 1) % stride // 2, side, stride) for side in shape]
     chosen = find_method(method, {})
     chosen.check_places(options)
+    if chosen.trains and chosen.fit_places is None:
+        raise ValueError(
+            f"the method {method!r} trains a network per position, and has none for all: map with posterior, and "
+            f"scan single positions with {method}"
+        )
     if not chosen.takes_noise and schedule.gaussian and schedule.sigma(times).any():
         raise ValueError(
             f"the method {method!r} counts values, which noise makes all different: choose another method"

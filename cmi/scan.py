@@ -102,7 +102,7 @@ def phase_scan(
         "interpolation" (alpha = 1 - t, sigma = t, as in the paper), "vp-linear", "vp-cosine", "ve", "flip"
         (bits flipped with probability t / 2), or a schedule.
     method : str
-        "gaussian" (default), "copula", "ksg", "mixture" or "posterior"; "discrete" for levels without noise; see
+        "gaussian" (default), "copula", "ksg", "mixture", "posterior" or "mmse"; "discrete" without noise; see
         `cmi.methods.METHODS`.
     center, radius, reach, channel_axis
         Of A and its shells, as in `Partition.centered`; the channel axis of a `SampleSet` is known.

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from commands import call
 
 torch = pytest.importorskip("torch")
 
@@ -304,6 +305,24 @@ def test_it_is_a_method_like_the_others(tmp_path: Path) -> None:
     assert abs(one.value) < 0.1
     with pytest.raises(ValueError, match="of other samples or options"):
         phase_scan(images, levels=[0.3], widths=[1, 2], **{**options, "method": "posterior"})
+
+
+def test_the_command_line(tmp_path: Path) -> None:
+    """The network is kept beside the scan and spares the training; what it cannot do it says."""
+    out = tmp_path / "map.nc"
+    command = ["run", "digits", "--method", "mmse", "--levels", "0,0.3", "--train-minutes", "0.02"]
+    first = call(*command, "--out", out)
+    assert first.exit_code == 0, first.output
+    assert "averaged over 300 of the 1797 samples, held out" in first.stdout
+    assert "leave out t = 0" in first.stdout
+    network = tmp_path / "map.network.pt"
+    again = call(*command, "--network", network)
+    assert again.stdout.split("Nothing was saved")[0] == first.stdout.split("Wrote")[0]
+    everywhere = call(*command, "--position", "all")
+    assert everywhere.exit_code == 1
+    assert "trains a network per position, and has none for all: map with posterior" in everywhere.stderr
+    surrogates = call(*command, "--surrogates", "1")
+    assert surrogates.stderr == "Error: --surrogates is for --method ksg and posterior, not mmse\n"
 
 
 def test_the_same_seed_gives_the_same_and_folds_hold_every_sample_out() -> None:

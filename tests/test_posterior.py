@@ -423,4 +423,4 @@ def test_the_command_line(tmp_path: Path) -> None:
     assert typo.returncode == 1
     assert (tmp_path / "map.network.pt").read_bytes() == before  # a network takes minutes: no typo costs it
     wrong = run("--train-minutes", "1")
-    assert wrong.stderr == "Error: --train-minutes is for --method posterior, not gaussian\n"
+    assert wrong.stderr == "Error: --train-minutes is for --method posterior and mmse, not gaussian\n"
