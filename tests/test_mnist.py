@@ -97,10 +97,15 @@ def test_memory_of_the_whole_file(mnist_file: Path) -> None:
     """60,000 images in under 2 GiB, measured by the process that scans them."""
     code = (
         "import resource, sys\n"
+        "from pathlib import Path\n"
         "from cmi import open_dataset, phase_scan\n"
         "data = open_dataset(sys.argv[1]).cropped('1:,1:')\n"
         "phase_scan(data, levels=[0.0, 0.5], widths=range(1, 13))\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
+        "status = Path('/proc/self/status')\n"
+        "if status.exists():\n"  # on Linux ru_maxrss begins at what the parent, a worker of pytest, had
+        "    print(status.read_text().split('VmHWM:')[1].split()[0])\n"
+        "else:\n"
+        "    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
     )
     done = subprocess.run([sys.executable, "-c", code, str(mnist_file)], capture_output=True, text=True, check=True)
     kibibytes = int(done.stdout) / (1024 if sys.platform == "darwin" else 1)
