@@ -1,6 +1,6 @@
 """Where is the global network needed?  Local and global denoisers of MNIST or Fashion-MNIST, and samplers of both.
 
-    python benchmarks/hybrid.py --data FOLDER [--quick] [--out FOLDER] [--minutes 1.5] [--global-minutes 6]
+    python benchmarks/hybrid.py --data FOLDER [--quick] [--out FOLDER] [--minutes 2] [--global-minutes 6]
 
 FOLDER holds the usual four IDX files.  Local networks of several radii, all of one depth, width and training time,
 and a global one are trained on the training images and scored on the test images (losses by level, paired gaps).
@@ -89,7 +89,7 @@ class Settings:
     radii: tuple[int, ...] = (1, 2, 4, 8)
 
 
-QUICK = Settings(1.5, 6.0, width=32, global_width=32, scored=1000, levels=25, drawn=500, steps=50)
+QUICK = Settings(2.0, 6.0, width=32, global_width=32, scored=1000, levels=25, drawn=500, steps=50)
 FULL = Settings(10.0, 60.0, width=64, global_width=96, scored=5000, levels=50, drawn=2500, steps=100)
 
 

@@ -113,9 +113,9 @@ class _Block(nn.Module):
     Channels stand last.
     """
 
-    def __init__(self, channels: int, reach: int, told: int) -> None:
+    def __init__(self, channels: int, reach: int, told: int, dilation: int = 1) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 2 * reach + 1, padding=reach)
+        self.conv = nn.Conv2d(channels, channels, 2 * reach + 1, padding=reach * dilation, dilation=dilation)
         self.level = nn.Linear(told, 2 * channels)
         self.mix = nn.Linear(channels, channels)
         nn.init.zeros_(self.level.weight)
@@ -131,8 +131,9 @@ class _Block(nn.Module):
 class LocalDenoiser(Preconditioned):
     """A network that sees the square of side 2 radius + 1 around each pixel, exactly, and is told the place.
 
-    The reach is spread over the blocks: depth, width and number of activations are the same at every radius, and
-    only kernels grow.
+    The reach is spread over blocks of 3 x 3 kernels, dilated so that what they see grows from block to block
+    without gaps (1, 1, 2, 4 at radius 8): depth, width and number of activations are the same at every radius, and
+    so, from radius 4 to 13 at the default depth, are weights and operations.
 
     Parameters
     ----------
@@ -186,8 +187,8 @@ class LocalDenoiser(Preconditioned):
         self.told = _Told(2 * width)
         self.first = nn.Linear(channels, width)
         self.place = nn.Parameter(torch.zeros(rows, columns, width))
-        reaches = [radius // depth + (block < radius % depth) for block in range(depth)]
-        self.blocks = nn.ModuleList(_Block(width, reach, 2 * width) for reach in reaches)
+        kernels = _kernels(radius, depth)
+        self.blocks = nn.ModuleList(_Block(width, reach, 2 * width, dilation) for reach, dilation in kernels)
         self.last = _last(width, channels)
 
     def correction(self, u: Tensor, told: Tensor) -> Tensor:
@@ -299,6 +300,20 @@ class _Attention(nn.Module):
         seen = functional.scaled_dot_product_attention(query, key, value)
         found: Tensor = h + self.mix(seen.transpose(1, 2).reshape(n, rows, columns, channels))
         return found
+
+
+def _kernels(radius: int, depth: int) -> list[tuple[int, int]]:
+    """Reach and dilation of so many kernels that see every pixel up to a radius, together.
+
+    From the last one to the second each takes half of what is left, or so much that the others have one each: a
+    step of d leaves no gaps if (d - 1) / 2 pixels are seen before it.
+    """
+    left, found = radius, []
+    for before in range(depth - 1, 0, -1):
+        dilation = max(min((left + 1) // 2, left - before), 0)
+        found.append((1, dilation) if dilation else (0, 1))
+        left -= dilation
+    return [(left, 1), *found[::-1]]
 
 
 def _each(blocks: nn.Module) -> Iterator[nn.Module]:
