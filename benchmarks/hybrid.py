@@ -17,11 +17,11 @@ global one in every step; below that level a narrow one finishes.  Then images a
     equal cost     the global one in every step, in as few steps as cost what the plan costs
     equal steps    the global one in as many steps as the plan takes it for
 
-and with plans of other budgets, and the global network in fewer steps at their cost: what quality costs.  All are
-compared with test images that were not scored: operations, seconds per 1,000 images, certificate, sliced
-Wasserstein distance, MMD, classifier two-sample test and Frechet distance on features of a classifier trained on
-the labels, each with its error and beside what as many real images read.  Networks, scores and figures are kept in
---out.
+and with plans of other budgets, plans of fewer steps, and the global network in as few steps as each costs: what
+quality costs.  All are compared with test images that were not scored: operations, seconds per 1,000 images,
+certificate, sliced Wasserstein distance, MMD, classifier two-sample test and Frechet distance on features of a
+classifier trained on the labels, each with its error and beside what as many real images read.  Networks, scores
+and figures are kept in --out.
 
 --quick is for two cores: 500 images, 50 steps.  Without it settings are for a GPU.
 """
@@ -71,6 +71,7 @@ from cmi.figures import new_figure, save_figure
 
 GLOBAL = "global"
 BUDGETS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # nats, of the plans whose quality and cost are drawn
+SHORT = (0.5, 0.36, 0.24, 0.16)  # of the steps, in which is planned as well
 MEASURE = "frechet"
 
 
@@ -240,6 +241,7 @@ class Draws:
             row: dict[str, object] = {
                 "GFLOP": sum(operations[name] for name in schedule.denoisers) / 1e9,
                 "s per 1000": took,
+                "steps": len(schedule.denoisers),
                 "global steps": schedule.denoisers.count(GLOBAL),
             }
             for name, until in (("nats", self.until), ("to 0", 0.0)):
@@ -267,6 +269,7 @@ def plot_trade_off(rows: pd.DataFrame, floor: Mapping[str, object], measure: str
     whole = float(rows[rows.kind == "global"]["GFLOP"].iloc[0])
     looks = {
         "plan": ("#0072B2", "o", "planned, so many nats"),
+        "short": ("#CC79A7", "v", "planned, so many steps"),
         "few": ("#D55E00", "s", "global, fewer steps"),
         "global": ("#222222", "D", "global"),
         "local": ("#009E73", "^", "local"),
@@ -285,9 +288,9 @@ def plot_trade_off(rows: pd.DataFrame, floor: Mapping[str, object], measure: str
             label=label,
         )
         for _, row in own.iterrows():
-            if kind == "plan":
+            if kind in ("plan", "short"):
                 ax.annotate(
-                    f"{row.budget:g}",
+                    f"{row.budget if kind == 'plan' else row.steps:g}",
                     (row.GFLOP / whole, row[measure]),
                     (5, 1),
                     textcoords="offset points",
@@ -306,9 +309,9 @@ def plot_trade_off(rows: pd.DataFrame, floor: Mapping[str, object], measure: str
 
 
 def trade_off(
-    draws: Draws, plans: Mapping[float, Plan], steps: int, widest: str
+    draws: Draws, plans: Mapping[float, Plan], short: Sequence[Plan], steps: int, widest: str
 ) -> tuple[pd.DataFrame, Mapping[str, object]]:
-    """Rows of plans of several budgets, and of the global network in as few steps as each costs."""
+    """Rows of plans of several budgets and of fewer steps, and of the global network in as few as each costs."""
     times = time_grid(steps)
     rows = [
         {"kind": "global", "budget": np.nan, **draws.row("global", Schedule.of_one(GLOBAL, times))},
@@ -317,6 +320,12 @@ def trade_off(
     for budget, plan in plans.items():
         rows.append({"kind": "plan", "budget": budget, **draws.row(f"plan {budget:g}", plan.schedule)})
         rows.append({"kind": "few", "budget": budget, **draws.row(f"few {budget:g}", few(plan.share, steps))})
+    for plan in short:
+        many = len(plan.schedule.denoisers)
+        share = plan.share * many / steps  # of the global one in all the steps
+        label = f"{many} planned"
+        rows.append({"kind": "short", "budget": np.nan, **draws.row(label, plan.schedule)})
+        rows.append({"kind": "few", "budget": np.nan, **draws.row(f"few for {many}", few(share, steps))})
     return pd.DataFrame(rows), draws.floor
 
 
@@ -342,11 +351,11 @@ def main() -> None:
     nets = networks(images, settings, out, arguments.seed)
     scores = scored(nets, images, settings, out, arguments.seed)
     loss_table(scores)
-    times = time_grid(settings.steps)
     below = f"r = {settings.radii[1]}"
 
-    def planned(budget: float, until: float) -> Plan:
-        return plan_schedule(scores, times, budget_nats=budget, until=until, below=below if until else None)
+    def planned(budget: float, until: float, steps: int = settings.steps) -> Plan:
+        below_it = below if until else None
+        return plan_schedule(scores, time_grid(steps), budget_nats=budget, until=until, below=below_it)
 
     plan, to_zero = planned(arguments.budget, arguments.until), planned(arguments.budget, 0.0)
     print(
@@ -365,11 +374,11 @@ def main() -> None:
     draws = Draws(nets, scores, images, settings.drawn, arguments.seed, arguments.until, out)
     rows = [draws.row(label, schedule) for label, schedule in schedules(plan, to_zero, scores).items()]
     print("\n" + printed([*rows, {"schedule": "real images", **draws.floor}]), flush=True)
-    curve, floor = trade_off(
-        draws, {b: planned(b, arguments.until) for b in BUDGETS}, settings.steps, f"r = {settings.radii[-1]}"
-    )
+    budgets = {b: planned(b, arguments.until) for b in BUDGETS}
+    short = [planned(arguments.budget, arguments.until, max(3, round(share * settings.steps))) for share in SHORT]
+    curve, floor = trade_off(draws, budgets, short, settings.steps, f"r = {settings.radii[-1]}")
     curve.to_csv(out / "trade_off.csv", index=False)
-    print("\nplans of several budgets, and the global network in as few steps as each costs")
+    print("\nplans of several budgets and in fewer steps, and the global network in as few as each costs")
     print(printed(curve.drop(columns=["kind", "budget"]).to_dict("records")))  # type: ignore[arg-type]
     save_figure(plot_trade_off(curve, floor, MEASURE), out / "trade_off.png", overwrite=True)
     print(f"\n{time.perf_counter() - begun:.0f} s in all, {torch.get_num_threads()} threads")

@@ -48,6 +48,7 @@ def test_it_runs_and_does_not_train_twice(
 ) -> None:
     monkeypatch.setattr(hybrid, "QUICK", SMALL)
     monkeypatch.setattr(hybrid, "BUDGETS", (0.05, 5.0))
+    monkeypatch.setattr(hybrid, "SHORT", (0.5,))
     command = ["hybrid.py", "--data", str(folder), "--quick", "--out", str(tmp_path), "--budget", "0.05"]
     monkeypatch.setattr(sys, "argv", command)
     hybrid.main()
@@ -56,7 +57,9 @@ def test_it_runs_and_does_not_train_twice(
     for label in ("global", "local", "planned", "planned to 0", "equal cost", "real images", "plan 5", "few 5"):
         assert re.search(rf"^ *{label} +[\d(]", first, re.MULTILINE), label
     curve = pd.read_csv(tmp_path / "trade_off.csv")
-    assert curve.kind.tolist() == ["global", "local", "plan", "few", "plan", "few"]
+    assert curve.kind.tolist() == ["global", "local", "plan", "few", "plan", "few", "short", "few"]
+    assert curve.steps.tolist()[:3] == [12, 12, 12]
+    assert curve.steps[6] == 6
     whole = curve.GFLOP[0]
     assert (whole + 1e-12 >= curve.GFLOP).all()
     assert curve.GFLOP[4] <= curve.GFLOP[2]  # more nats, fewer operations
