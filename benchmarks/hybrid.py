@@ -292,10 +292,11 @@ def plot_trade_off(rows: pd.DataFrame, floor: Mapping[str, object], measure: str
                 ax.annotate(
                     f"{row.budget if kind == 'plan' else row.steps:g}",
                     (row.GFLOP / whole, row[measure]),
-                    (5, 1),
+                    (5, 1) if kind == "plan" else (-4, -7),
                     textcoords="offset points",
                     fontsize=7,
                     color=colour,
+                    ha="left" if kind == "plan" else "right",
                 )
     real, error = float(floor[measure]), float(floor[f"{measure} error"])  # type: ignore[arg-type]
     ax.axhspan(real - error, real + error, color="#999999", alpha=0.3, linewidth=0.0, label="real images")

@@ -122,7 +122,11 @@ def load_denoiser(path: str | Path) -> LocalDenoiser | GlobalDenoiser:
         schedule = noise_schedule(noise.pop("name"), **noise)
         denoiser = _KINDS[made["kind"]](tuple(made["shape"]), noise=schedule, **made["options"])
         denoiser.load_state_dict(content["network"])
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except RuntimeError as error:  # of many lines, one for every tensor
+        raise ValueError(
+            f"{path} holds weights of other sizes than this version's networks have: train it again"
+        ) from error
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} holds no denoiser that this version can read: {error}") from error
     return denoiser.eval()
 
