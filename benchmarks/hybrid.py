@@ -71,7 +71,7 @@ from cmi.figures import new_figure, save_figure
 
 GLOBAL = "global"
 BUDGETS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # nats, of the plans whose quality and cost are drawn
-SHORT = (0.5, 0.36, 0.24, 0.16)  # of the steps, in which is planned as well
+SHORT = (0.5, 0.36, 0.24, 0.16)  # shares of the steps: plans of fewer are drawn as well
 MEASURE = "frechet"
 
 
@@ -355,8 +355,8 @@ def main() -> None:
     below = f"r = {settings.radii[1]}"
 
     def planned(budget: float, until: float, steps: int = settings.steps) -> Plan:
-        below_it = below if until else None
-        return plan_schedule(scores, time_grid(steps), budget_nats=budget, until=until, below=below_it)
+        rest = below if until else None
+        return plan_schedule(scores, time_grid(steps), budget_nats=budget, until=until, below=rest)
 
     plan, to_zero = planned(arguments.budget, arguments.until), planned(arguments.budget, 0.0)
     print(

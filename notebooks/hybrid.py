@@ -190,8 +190,8 @@ Picture(hybrid.plot_trade_off(curve, draws.floor, measure).figure)
 #   global one is needed, most at t = 0.35 to 0.45, and no radius up to 8 replaces it there.
 # - The Markov length is bounded at every level and largest where the plan is local: a plan pays for how large the CMI is, not
 #   for how far it reaches.
-# - In 50 steps a plan needs half of the operations to draw images that 500 of them cannot tell from the global network's; a
-#   plan of 18 steps does it with a sixth. 18 steps of the global network draw better still, at twice its cost; at its own
-#   cost, and below, the plan is the better of the two.
+# - In 50 steps a plan needs half of the operations to draw images as far from real ones, within the errors of 500, as the
+#   global network does; a plan of 18 steps does it with a sixth. 18 steps of the global network are no worse than 50, at
+#   twice the cost of that plan; at its own cost, and below, the plan is the better of the two.
 # - What a local network loses has two parts, sight and training, and the gap holds both: by the CMI, radius 8 should lose far
 #   less than it does. Minutes on two cores are not what decides for a larger network.

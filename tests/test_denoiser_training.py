@@ -113,10 +113,12 @@ def test_files_of_others_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "touched").exists()
     content = torch.load(file, weights_only=True)
     torch.save({**content, "network": {**content["network"], "place": torch.zeros(2)}}, tmp_path / "sizes.pt")
-    with pytest.raises(
-        ValueError, match="holds weights of other sizes than this version's networks have: train it"
-    ):
+    before = (tmp_path / "sizes.pt").read_bytes()
+    with pytest.raises(ValueError, match="holds other weights than this version's networks have: train anew, to"):
         load_denoiser(tmp_path / "sizes.pt")
+    with pytest.raises(ValueError, match="holds other weights than this version's networks have"):
+        train_denoiser(local(), images, steps=2, file=tmp_path / "sizes.pt")
+    assert (tmp_path / "sizes.pt").read_bytes() == before
     with pytest.raises(FileNotFoundError, match="there is no file"):
         load_denoiser(tmp_path / "none.pt")
     with pytest.raises(FileNotFoundError, match="make it first"):

@@ -50,6 +50,15 @@ def test_a_local_network_sees_its_square_and_nothing_else(radius: int) -> None:
     assert found.full
 
 
+def test_what_sees_farther_costs_no_more() -> None:
+    """From as many pixels as blocks on, until the first kernel grows."""
+    sizes = [
+        sum(p.numel() for p in LocalDenoiser((1, 20, 20), radius, width=4).parameters()) for radius in range(3, 17)
+    ]
+    assert sizes[0] < sizes[1] < sizes[-1]
+    assert len(set(sizes[1:-1])) == 1
+
+
 def test_channels_and_lines() -> None:
     """All channels of a square enter, and a line has one row."""
     colour = receptive_field(LocalDenoiser((3, 7, 7), 2, width=6, depth=3))

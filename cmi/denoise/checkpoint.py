@@ -65,6 +65,7 @@ class Checkpoint:
                 raise ValueError(
                     f"{self.path} holds a denoiser of other images, another shape or other options: {_OTHER}"
                 )
+            _check_weights(self.path, content["network"], denoiser)
             self.saved = content["state"]
 
     def keep(self, state: dict[str, Any]) -> None:
@@ -121,14 +122,20 @@ def load_denoiser(path: str | Path) -> LocalDenoiser | GlobalDenoiser:
         noise = dict(made["noise"])
         schedule = noise_schedule(noise.pop("name"), **noise)
         denoiser = _KINDS[made["kind"]](tuple(made["shape"]), noise=schedule, **made["options"])
-        denoiser.load_state_dict(content["network"])
-    except RuntimeError as error:  # of many lines, one for every tensor
-        raise ValueError(
-            f"{path} holds weights of other sizes than this version's networks have: train it again"
-        ) from error
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} holds no denoiser that this version can read: {error}") from error
+    _check_weights(path, content["network"], denoiser)
+    denoiser.load_state_dict(content["network"])
     return denoiser.eval()
+
+
+def _check_weights(path: Path, weights: dict[str, Any], denoiser: Preconditioned) -> None:
+    """Raise a ValueError if they are not those of such a network: of another version's, by the same options."""
+    own = {name: value.shape for name, value in denoiser.state_dict().items()}
+    if {name: value.shape for name, value in weights.items()} != own:
+        raise ValueError(
+            f"{path} holds other weights than this version's networks have: train anew, to another file"
+        )
 
 
 def _made(denoiser: Preconditioned) -> dict[str, Any]:

@@ -44,9 +44,8 @@ class Preconditioned(Denoiser):
     mean: Tensor
     std: Tensor
     options: dict[str, Any]  # with which it is made again
-    rate = (
-        4e-3  # of learning; of local networks twice that, by the held-out loss of MNIST after minutes of training
-    )
+    # of learning; of local networks twice that, by the held-out loss of MNIST after minutes of training
+    rate = 4e-3
 
     def __init__(
         self,
@@ -133,7 +132,7 @@ class LocalDenoiser(Preconditioned):
 
     The reach is spread over blocks of 3 x 3 kernels, dilated so that what they see grows from block to block
     without gaps (1, 1, 2, 4 at radius 8): depth, width and number of activations are the same at every radius, and
-    so, from radius 4 to 13 at the default depth, are weights and operations.
+    so, from radius 4 to 15 at the default depth, are weights and operations.
 
     Parameters
     ----------
