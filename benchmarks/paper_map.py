@@ -12,9 +12,9 @@ that protocol and takes its bias apart).
 
 Here every method reads both terms of the same samples, and the error of their difference is paired.  The
 networks of `posterior` and `mmse` are averaged over 10,000 images that they were not trained on. `mine` repeats
-the published protocol at t = 0.3 with fewer steps (300,000 were published), and reads it on its own images, as
-was published, and on 10,000 that it was not trained on.  Every scan is kept in --out, and one that is there is
-not made again.  Prints tables, and draws `curves.png` and `maps.png`.
+the published protocol at t = 0.3 with fewer steps (300,000 were published), and reads it six times on the way, on
+its own images, as was published, and on 10,000 that it was not trained on.  Every scan is kept in --out, and one
+that is there is not made again.  Prints tables, and draws `curves.png` and `maps.png`.
 """
 
 from __future__ import annotations
@@ -24,14 +24,18 @@ import csv
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cmi import PhaseScan, SampleSet, noise_schedule, open_dataset, phase_scan
 from cmi.scan import data_of
+
+if TYPE_CHECKING:
+    from mine_protocol import Look
 
 FloatArray = NDArray[np.float64]
 
@@ -149,15 +153,19 @@ def mine(data: SampleSet, out: Path, steps: int, seed: int) -> list[dict[str, st
         rows = []
         for r in (None, *MINE_WIDTHS):
             seen = noisy if r is None else square(noisy, centre, r)
-            look = mine_information(
+            looks = mine_information(
                 seen[held_out:],
                 centre,
                 MineSettings(steps=steps),
                 held_out=seen[:held_out],
                 seed=seed,
                 key=(r or 0, 0),
-            )[-1]
-            rows.append([r or 0, look.step, look.published, look.training, look.held_out, look.held_out_error])
+                progress=partial(_tell, r),
+            )
+            rows += [
+                [r or 0, look.step, look.published, look.training, look.held_out, look.held_out_error]
+                for look in looks
+            ]
         with file.open("w", newline="") as to:
             writer = csv.writer(to)
             writer.writerow(["r", "steps", "published", "training", "held_out", "held_out_error"])
@@ -167,19 +175,33 @@ def mine(data: SampleSet, out: Path, steps: int, seed: int) -> list[dict[str, st
 
 
 def mine_table(readings: Sequence[Mapping[str, str]], scans: Mapping[str, PhaseScan]) -> None:
-    """Print the readings of the published networks beside those of the posterior."""
-    steps = int(readings[0]["steps"])
-    print(f"\nthe published networks after {steps:,} of 300,000 steps, t = {MINE_LEVEL}, 10^-3 nats")
-    print("            as published   all training images   held out        posterior, held out")
+    """Print the readings of the published networks, after rising numbers of steps, beside the posterior's."""
+    print(f"\nthe published networks at t = {MINE_LEVEL}, 10^-3 nats; 300,000 steps were published")
+    print("            steps   as published   all its images   held out        posterior, held out")
     ours = curve(scans["posterior"], MINE_LEVEL)[0] if "posterior" in scans else np.full(len(WIDTHS), np.nan)
     for row in readings:
         r = int(row["r"])
-        name = f"I(A:B_{r})" if r else "I(A:BC)"
         known = ours[0] - ours[r] if r else ours[0]
         published, training, held_out, error = (
             1e3 * float(row[key]) for key in ("published", "training", "held_out", "held_out_error")
         )
-        print(f"{name:10} {published:14.1f} {training:18.1f} {held_out:18.1f}({error:.1f}) {1e3 * known:18.1f}")
+        print(
+            f"{_information(r):9}{int(row['steps']):8,} {published:14.1f} {training:16.1f} "
+            f"{held_out:10.1f}({error:.1f}) {1e3 * known:16.1f}"
+        )
+
+
+def _tell(r: int | None, look: Look) -> None:
+    print(
+        f"mine, {_information(r)}: {look.published:.4f} after {look.step:,} steps, {look.training:.4f} of all its "
+        f"images, {look.held_out:.4f} held out",
+        flush=True,
+    )
+
+
+def _information(r: int | None) -> str:
+    """What a network of the published protocol reads."""
+    return f"I(A:B_{r})" if r else "I(A:BC)"
 
 
 def curve(found: PhaseScan, level: float) -> tuple[FloatArray, FloatArray]:
