@@ -6,6 +6,7 @@ import re
 import struct
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,15 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 import hybrid  # noqa: E402
 
 from cmi import open_dataset  # noqa: E402
-from cmi.denoise import GaussianDenoiser, Schedule, plan_schedule, score_denoisers, time_grid  # noqa: E402
+from cmi.denoise import (  # noqa: E402
+    GaussianDenoiser,
+    Schedule,
+    plan_schedule,
+    score_denoisers,
+    time_grid,
+    train_denoiser,
+)
+from cmi.denoise.networks import Preconditioned  # noqa: E402
 from cmi.exact import GaussianField  # noqa: E402
 
 SMALL = hybrid.Settings(
@@ -42,11 +51,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return into
 
 
+def by_steps(net: Preconditioned, images: Any, *, minutes: float, **options: Any) -> Any:
+    """As many steps as the minutes of no machine in particular: plans do not depend on how busy this one is."""
+    return train_denoiser(net, images, steps=round(6000 * minutes), **options)
+
+
 @pytest.mark.slow
 def test_it_runs_and_does_not_train_twice(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(hybrid, "QUICK", SMALL)
+    monkeypatch.setattr(hybrid, "train_denoiser", by_steps)
     monkeypatch.setattr(hybrid, "BUDGETS", (0.05, 5.0))
     monkeypatch.setattr(hybrid, "SHORT", (0.5,))
     command = ["hybrid.py", "--data", str(folder), "--quick", "--out", str(tmp_path), "--budget", "0.05"]
