@@ -15,9 +15,7 @@ from cmi.screen import bar, console, errors
 from cmi.workers import signals
 
 if TYPE_CHECKING:
-    import numpy as np
     from matplotlib.axes import Axes
-    from numpy.typing import NDArray
     from torch import Tensor
 
     from cmi.denoise import Denoiser, Schedule
@@ -46,6 +44,10 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace output fil
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Until = Annotated[
     float, typer.Option(help="Bound what images with this much noise left cost; 0: down to the last level above 0.")
+]
+Planned = Annotated[
+    Path | None,
+    typer.Option("--plan", help="A plan that denoise plan wrote; it has steps of its own.", show_default=False),
 ]
 Use = Annotated[
     str | None,
@@ -178,6 +180,7 @@ def score(
 @denoise.command()
 def certify(
     scores: Scores,
+    plan: Planned = None,
     use: Use = None,
     switch: Switch = None,
     steps: Steps = 50,
@@ -187,13 +190,12 @@ def certify(
     """Bound what a schedule of denoisers costs the SDE sampler, in nats more than the global one in every step."""
     with errors(debug):
         from cmi.denoise import certify as certified
-        from cmi.denoise import load_scores, time_grid
+        from cmi.denoise import load_scores
         from cmi.denoise.report import certificate_report
 
-        found = load_scores(scores)
-        if use is None:
-            raise ValueError("give --schedule, as in local,global,local, and --switch, as in 0.5,0.2")
-        schedule = _schedule(use, switch, time_grid(steps))
+        found, schedule = load_scores(scores), _schedule(plan, use, switch, steps)
+        if schedule is None:
+            raise ValueError("give --plan, or --schedule, as in local,global,local, and --switch, as in 0.5,0.2")
         console().print(certificate_report(certified(schedule, found, until=until)))
 
 
@@ -262,7 +264,7 @@ def plan(
 @denoise.command()
 def sample(
     networks: Networks,
-    plan: Annotated[Path | None, typer.Option(help="A plan that denoise plan wrote.", show_default=False)] = None,
+    plan: Planned = None,
     use: Use = None,
     switch: Switch = None,
     steps: Steps = 50,
@@ -290,7 +292,7 @@ def sample(
     with errors(debug), signals():
         import numpy as np
 
-        from cmi.denoise import HybridDenoiser, Schedule, compare_images, load_schedule, plot_images, time_grid
+        from cmi.denoise import HybridDenoiser, Schedule, compare_images, plot_images, time_grid
         from cmi.denoise import sample as drawn_by
         from cmi.denoise.report import quality_report
         from cmi.output import replacing
@@ -298,18 +300,11 @@ def sample(
         _check_outputs(out, plot, overwrite)
         if out is not None and out.suffix != ".npy":
             raise ValueError(f"--out takes the name of a .npy file, got {str(out)!r}")
-        if (plan is not None) + (use is not None) > 1:
-            raise ValueError("give --plan or --schedule, not both")
-        nets = _networks(networks)
-        schedule: Schedule
-        if plan is not None:
-            schedule = load_schedule(plan)
-        elif use is not None:
-            schedule = _schedule(use, switch, time_grid(steps))
-        elif len(nets) == 1:
-            schedule = Schedule.of_one(next(iter(nets)), time_grid(steps))
-        else:
+        nets, schedule = _networks(networks), _schedule(plan, use, switch, steps)
+        if schedule is None and len(nets) > 1:
             raise ValueError("of several networks say which is used when: --plan, or --schedule and --switch")
+        if schedule is None:
+            schedule = Schedule.of_one(next(iter(nets)), time_grid(steps))
         real = None if compare is None else _unseen(_images(compare, None, None, None), networks)
         with bar("calls of the denoiser", 1) as advance:
             images = drawn_by(
@@ -386,12 +381,21 @@ def _unseen(images: Tensor, files: list[Path]) -> Tensor:
     return set_aside(images, seeds.pop())[1] if seeds else images
 
 
-def _schedule(use: str, switch: str | None, times: NDArray[np.float64]) -> Schedule:
-    from cmi.denoise import Schedule
+def _schedule(plan: Path | None, use: str | None, switch: str | None, steps: int) -> Schedule | None:
+    """The one that is asked for; None if there is none."""
+    from cmi.denoise import Schedule, load_schedule, time_grid
 
+    if plan is not None and (use is not None or switch is not None):
+        raise ValueError("give --plan or --schedule, not both")
+    if plan is not None:
+        return load_schedule(plan)
+    if use is None:
+        if switch is not None:
+            raise ValueError("--switch says when the denoisers of --schedule take over: give that too")
+        return None
     names = [name.strip() for name in use.split(",")]
     try:
         switches = [] if switch is None else [float(part) for part in switch.split(",")]
     except ValueError:
         raise ValueError(f"--switch takes numbers with commas between, as in 0.5,0.2; got {switch!r}") from None
-    return Schedule.switched(names, switches, times)
+    return Schedule.switched(names, switches, time_grid(steps))

@@ -12,7 +12,7 @@ import pytest
 from commands import call, fails
 
 from cmi import open_dataset, phase_scan
-from cmi.denoise import describe_denoiser, images_of, load_schedule, load_scores, set_aside
+from cmi.denoise import certify, describe_denoiser, images_of, load_schedule, load_scores, set_aside
 from estimators.trainer import Trainer
 
 SHORT = ["--steps", "60", "--width", "8"]
@@ -91,6 +91,10 @@ def test_certified_planned_and_drawn(folder: Path, tmp_path: Path) -> None:
     assert picture.read_bytes().startswith(b"\x89PNG")
     schedule = load_schedule(out)
     assert len(schedule.denoisers) == 10
+    again = call("denoise", "certify", folder / "scores.nc", "--plan", out, "--until", "0.3")
+    assert again.exit_code == 0, again.output
+    bound = certify(schedule, load_scores(folder / "scores.nc"), until=0.3)
+    assert f"at most {bound.kl:.4g} +- {bound.stderr:.2g} nats above" in " ".join(again.stdout.split())
     nets = [folder / "local.pt", folder / "global.pt"]
     drawn = tmp_path / "drawn.npy"
     done = call("denoise", "sample", *nets, "--plan", out, "--count", "60", "--out", drawn, "--compare", "digits")
@@ -124,7 +128,10 @@ def test_what_is_typed_wrong(folder: Path, tmp_path: Path) -> None:
         ("without noise nothing is lost", ["score", "digits", whole, "--levels", "0:1:3", "--out", new]),
         ("there is no score file", ["certify", tmp_path / "none.nc", "--schedule", "local"]),
         ("is no score, or is damaged|cannot be read", ["certify", local, "--schedule", "local"]),
-        ("give --schedule", ["certify", scores]),
+        ("give --plan, or --schedule", ["certify", scores]),
+        ("--switch says when the denoisers of --schedule", ["certify", scores, "--switch", "0.5"]),
+        ("give --plan or --schedule, not both", ["certify", scores, "--plan", scores, "--switch", "0.5"]),
+        ("holds no schedule", ["certify", scores, "--plan", scores]),
         ("'far' was not scored", ["certify", scores, "--schedule", "far", "--steps", "10"]),
         ("need 1 switches, got 0", ["certify", scores, "--schedule", "local,global"]),
         ("--switch takes numbers", ["certify", scores, "--schedule", "local,global", "--switch", "half"]),
