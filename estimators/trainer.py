@@ -7,11 +7,14 @@ takes to go on, and leaves the averaged weights with the lowest held-out loss in
 from __future__ import annotations
 
 import math
+import signal
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from types import FrameType
 from typing import Any
 
 import torch
@@ -125,6 +128,7 @@ class Trainer(ABC):
         self.average = [p.detach().clone() for p in self.every]
         self.kept = [p.detach().clone() for p in self.every]
         self.training = Training(total=settings.steps or 0)
+        self.whole = True  # what `state` returns; not in the middle of a step
 
     @abstractmethod
     def losses(self) -> Tensor:
@@ -153,7 +157,7 @@ class Trainer(ABC):
 
     def step(self) -> None:
         """One step of AdamW; without a finite loss none."""
-        now = self.training
+        now, self.whole = self.training, False
         for group in self.optimiser.param_groups:
             group["lr"] = self.rate()
         self.optimiser.zero_grad()
@@ -164,12 +168,14 @@ class Trainer(ABC):
         now.step += 1
         if not bool(torch.isfinite(loss) & torch.isfinite(size)):
             self._failed(torch.isfinite(each.detach()).tolist())
+            self.whole = True
             return
         now.failures = 0
         self.optimiser.step()
         with torch.no_grad():
             share = 1.0 - min(_AVERAGE, (1.0 + now.step) / (10.0 + now.step))
             torch._foreach_lerp_(self.average, [p.detach() for p in self.every], share)
+        self.whole = True
 
     def look(self) -> float:
         """Held-out loss with the averaged weights, on noise that is the same every time."""
@@ -178,9 +184,11 @@ class Trainer(ABC):
             self.generator,
             torch.Generator(self.device).manual_seed(self.settings.seed + 1),
         )
-        with torch.no_grad(), _weights(self.every, self.average):
-            held_out = self.held_out()
-        self.generator = mine
+        try:
+            with torch.no_grad(), _weights(self.every, self.average):
+                held_out = self.held_out()
+        finally:
+            self.generator = mine
         now.looks.append(Look(now.step, now.total, held_out))
         if held_out < now.best:
             now.best = held_out
@@ -277,24 +285,27 @@ def trained(
     begun = time.monotonic() - run.training.seconds
     last = time.monotonic()
     try:
-        while not run.training.done:
-            now = run.training
-            now.seconds = time.monotonic() - begun
-            part = run.part()
-            if now.step and part * _LOOKS >= len(now.looks) + 1:
-                now.total = run.settings.steps or round(now.step / part)
-                run.look()
-                if progress is not None:
-                    progress(now.looks[-1])
-                now.done = part >= 1.0 or not run.patient()
-                if now.done:
-                    break
-            run.step()
-            if time.monotonic() - last > SAVED:
-                last = time.monotonic()
-                keep(run.state())
+        with _interrupts_between_steps() as interrupted:
+            while not run.training.done:
+                interrupted()
+                now = run.training
+                now.seconds = time.monotonic() - begun
+                part = run.part()
+                if now.step and part * _LOOKS >= len(now.looks) + 1:
+                    now.total = run.settings.steps or round(now.step / part)
+                    run.look()
+                    now.done = part >= 1.0 or not run.patient()
+                    if progress is not None:
+                        progress(now.looks[-1])
+                    if now.done:
+                        break
+                run.step()
+                if time.monotonic() - last > SAVED:
+                    last = time.monotonic()
+                    keep(run.state())
     except KeyboardInterrupt:
-        keep(run.state())
+        if run.whole:
+            keep(run.state())
         raise
     with torch.no_grad():
         for p, value in zip(run.every, run.kept, strict=True):
@@ -302,6 +313,41 @@ def trained(
     if saved is None or not saved["training"]["done"]:
         keep(run.state())
     return run.training
+
+
+@contextmanager
+def _interrupts_between_steps() -> Iterator[Callable[[], None]]:
+    """Ctrl-C and its like wait for the next call of what is yielded; a second one does not wait.
+
+    In the middle of a step random numbers are drawn that its weights have not seen: what is saved there does not go
+    on to the same numbers.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: None
+        return
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: handler for number in numbers if callable(handler := signal.getsignal(number))}
+    waiting: list[int] = []
+
+    def wait(number: int, frame: FrameType | None) -> None:
+        waiting.append(number)
+        if len(waiting) > 1:
+            before[signal.Signals(number)](number, frame)
+
+    def answer() -> None:
+        if waiting:
+            number = waiting.pop()
+            waiting.clear()
+            before[signal.Signals(number)](number, None)
+
+    for number in before:
+        signal.signal(number, wait)
+    try:
+        yield answer
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    answer()
 
 
 def _nothing(state: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from cmi.denoise import (
     score_denoisers,
     train_denoiser,
 )
+from cmi.denoise.training import _DenoiserTrainer
 from cmi.exact import GaussianField
 from estimators.trainer import Look, Trainer
 
@@ -56,6 +58,34 @@ def test_what_is_trained_is_near_the_exact_loss() -> None:
         assert (excess.values < 0.02).all(), excess.values
         assert (excess.values > -0.005).all()
     assert receptive_field(nets["local"]).radius == 1
+
+
+@pytest.mark.parametrize("within", ["losses", "held_out"])
+def test_ctrl_c_in_the_middle_of_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, within: str) -> None:
+    """It waits for the end of the step, and training goes on to the same numbers."""
+    images = FIELD.sample(300, 0)
+    options: dict[str, Any] = {"steps": 40, "device": "cpu", "batch": 8}
+    whole = local()
+    train_denoiser(whole, images, **options)
+    begin, calls = getattr(_DenoiserTrainer, within), [0]
+
+    def cut(self: Any) -> Any:
+        found = begin(self)  # random numbers are drawn
+        calls[0] += 1
+        if calls[0] == 5:
+            signal.raise_signal(signal.SIGINT)
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_DenoiserTrainer, within, cut)
+        with pytest.raises(KeyboardInterrupt):
+            train_denoiser(local(), images, **options, file=tmp_path / "net.pt")
+    assert calls[0] == 5
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    resumed = local(seed=9)
+    train_denoiser(resumed, images, **options, file=tmp_path / "net.pt")
+    xt = torch.randn(3, 1, 5, 5)
+    assert torch.equal(resumed(xt, 0.5), whole(xt, 0.5))
 
 
 def test_it_goes_on_where_it_was_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
