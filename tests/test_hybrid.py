@@ -29,6 +29,7 @@ from cmi.denoise import (
     score_denoisers,
     time_grid,
 )
+from cmi.denoise.plan import _choose
 from cmi.exact import GaussianField
 
 FIELD = GaussianField(L=6, kappa=0.15)
@@ -282,6 +283,26 @@ def test_the_plan_is_the_best_of_all(scores: xr.Dataset) -> None:
         plan = plan_schedule(scores, times, budget_flops=budget)
         assert plan.flops <= budget
         assert plan.planned == pytest.approx(min(kl for kl, cost in every if cost <= budget))
+
+
+@pytest.mark.parametrize("kind", ["operations", "signed", "both"])
+def test_plans_of_costs_of_many_sizes(kind: str) -> None:
+    """Costs from 1e-6 to 400 nats, every choice tried: the budget is kept, and nothing cheaper keeps it."""
+    rng = np.random.default_rng(0)
+    rows, columns = 3, 6
+    for _ in range(40):
+        limit = np.exp(rng.uniform(-14.0, 6.0, (rows, columns)))
+        goal = np.repeat(np.exp(rng.uniform(0.0, 7.0, (rows, 1))), columns, axis=1)
+        if kind == "signed":
+            limit *= rng.choice([-1.0, 1.0], limit.shape, p=[0.2, 0.8])
+        if kind == "both":
+            goal = np.exp(rng.uniform(-14.0, 6.0, (rows, columns)))
+        every = np.array(list(product(range(rows), repeat=columns)))
+        limits, goals = (each[every, np.arange(columns)].sum(axis=1) for each in (limit, goal))
+        budget = float(np.quantile(limits, rng.uniform(0.0, 0.6))) + 1e-9
+        found = _choose(goal, limit, np.ones((rows, columns), bool), budget)
+        assert limit[found, np.arange(columns)].sum() <= budget + 1e-12
+        assert goal[found, np.arange(columns)].sum() <= goals[limits <= budget].min() * (1.0 + 1e-6)
 
 
 def test_a_plan_is_certified_by_other_images(scores: xr.Dataset) -> None:

@@ -27,6 +27,7 @@ from cmi.denoise.schedule import Schedule
 __all__ = ["Plan", "plan_schedule"]
 
 FloatArray = NDArray[np.float64]
+_TRIES = 20  # plans that are over the budget by less than the solver sees
 _WITHIN = 1e-9  # of the optimum
 
 
@@ -143,23 +144,58 @@ def plan_schedule(
 
 
 def _choose(goal: FloatArray, limit: FloatArray, allowed: NDArray[np.bool_], budget: float) -> NDArray[np.int64]:
-    """One row per column, so that the goals add to the least while the limits add to at most the budget."""
-    rows, columns = goal.shape
-    finite = np.where(allowed, goal, 0.0)
-    scale = float(np.abs(finite).max()) or 1.0
-    bound = np.where(allowed, limit, 0.0)
-    size = float(np.abs(bound).max()) or 1.0
-    each = np.tile(np.eye(columns), rows)
-    found = milp(
-        (finite / scale).ravel(),
-        integrality=np.ones(rows * columns),
-        bounds=Bounds(0.0, allowed.ravel().astype(np.float64)),
-        constraints=[
-            LinearConstraint(each, 1.0, 1.0),
-            LinearConstraint((bound / size).reshape(1, -1), -np.inf, budget / size + 1e-12),
-        ],
-        options={"mip_rel_gap": _WITHIN},
-    )
-    if found.x is None:
+    """One row per column, so that the goals add to the least while the limits add to at most the budget.
+
+    The solver is exact to about 1e-6 of the largest number it is given. So it is given what is above the least of
+    every column, without the choices that no plan within the budget, or as good as one that is known, can contain.
+    """
+    columns = np.arange(goal.shape[1])
+    more = np.where(allowed, limit, np.inf)
+    least = more.min(axis=0)
+    left = budget - float(least.sum())
+    if left < 0.0:
         raise ValueError(f"no plan keeps a budget of {budget:g}: give more")
-    return np.asarray(found.x.reshape(rows, columns).argmax(axis=0))
+    more = more - least
+    allowed = allowed & (more <= left)
+    best = np.where(allowed, more, np.inf).argmin(axis=0)  # within the budget
+    while True:
+        over = np.where(allowed, goal, np.inf)
+        over = over - over.min(axis=0)
+        value = float(over[best, columns].sum())
+        fewer = allowed & (over <= value)
+        found = _solved(over, more, fewer, left)
+        if found is not None and float(over[found, columns].sum()) < value:
+            best, allowed = found, fewer
+        elif (fewer == allowed).all() or found is None:
+            return np.asarray(best)
+        else:
+            allowed = fewer
+
+
+def _solved(
+    goal: FloatArray, limit: FloatArray, allowed: NDArray[np.bool_], most: float
+) -> NDArray[np.int64] | None:
+    """The best choice whose limits add to at most so much, as the solver finds it; None if it finds none."""
+    rows, columns = goal.shape
+    finite, bound = (np.where(allowed, each, 0.0) for each in (goal, limit))
+    scale, size = (float(each.max()) or 1.0 for each in (finite, bound))
+    constraints = [
+        LinearConstraint(np.tile(np.eye(columns), rows), 1.0, 1.0),
+        LinearConstraint((bound / size).reshape(1, -1), -np.inf, most / size),
+    ]
+    for _ in range(_TRIES):
+        found = milp(
+            (finite / scale).ravel(),
+            integrality=np.ones(rows * columns),
+            bounds=Bounds(0.0, allowed.ravel().astype(np.float64)),
+            constraints=constraints,
+            options={"mip_rel_gap": _WITHIN},
+        )
+        if found.x is None:
+            return None
+        chosen = np.asarray(found.x.reshape(rows, columns).argmax(axis=0))
+        if float(bound[chosen, np.arange(columns)].sum()) <= most:
+            return chosen
+        taken = (np.arange(rows)[:, None] == chosen).astype(np.float64)
+        constraints.append(LinearConstraint(taken.reshape(1, -1), -np.inf, columns - 1.0))  # by rounding alone
+    return None
