@@ -220,7 +220,7 @@ def run(
         how, sides = flags.sizes(sizes)
         everywhere = flags.everywhere(position, stride)
         every: list[float | None] = [None] if sides is None else [*sides]
-        check_targets(out, plot, resume, every, overwrite=overwrite)
+        check_targets(out, plot, resume, every, inputs=[data], overwrite=overwrite)
         if workers < 1:
             raise ValueError(f"--workers must be at least 1, got {workers}")
         arguments: dict[str, Any] = {

@@ -6,11 +6,12 @@ Heavy imports happen inside the commands, so that help texts and mistyped option
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 import cmi.flags as flags
+from cmi.checks import LARGEST_SEED
 from cmi.screen import bar, console, errors
 from cmi.workers import signals
 
@@ -37,7 +38,7 @@ Scores = Annotated[Path, typer.Argument(help="A file that denoise score wrote.",
 Key = Annotated[str | None, typer.Option(help="Which array of a file with several.", show_default=False)]
 Limit = Annotated[int | None, typer.Option(help="Use the first so many samples only.", show_default=False)]
 Crop = Annotated[str | None, typer.Option(help="Keep start:stop of every axis, as in 1:,1:.", show_default=False)]
-Seed = Annotated[int, typer.Option(help="Seed of the random numbers.")]
+Seed = Annotated[int, typer.Option(help="Seed of the random numbers.", min=0, max=LARGEST_SEED)]
 Device = Annotated[str, typer.Option(help="auto (CUDA, MPS or the CPU), or a device of torch.")]
 Steps = Annotated[int, typer.Option(help="Steps of the sampler, even in t from 1 to 0.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace output files that exist.")]
@@ -92,7 +93,6 @@ def train(
     """Train a denoiser. One image in six (at most 10,000) is set aside, to score and compare by."""
     with errors(debug), signals():
         from cmi.denoise import GlobalDenoiser, LocalDenoiser, set_aside, train_denoiser
-        from cmi.denoise.images import fingerprint
 
         images = _images(data, key, limit, crop)
         rest, aside = set_aside(images, seed)
@@ -105,7 +105,7 @@ def train(
             if radius is None
             else LocalDenoiser(shape, radius, noise, width=width)
         )
-        about = {"data": data, "images": fingerprint(images), "seed": seed}
+        about = {"data": data, "seed": seed}
         try:
             with bar("training", 1) as advance:
                 found = train_denoiser(
@@ -160,16 +160,17 @@ def score(
         from cmi.denoise import save_scores, score_denoisers
         from cmi.denoise.report import scores_report
 
-        _check_outputs(out, plot, overwrite)
+        _check_outputs(out, plot, overwrite, data, *networks)
         times = flags.levels(levels)
         nets = _networks(networks)
-        images = _unseen(_images(data, key, limit, crop), networks)
+        images, held_out = _unseen(_images(data, key, limit, crop), nets)
         with bar("noise levels", len(times)) as advance:
             found = score_denoisers(
                 nets, images, times, reference=reference, seed=seed, device=device, progress=advance
             )
         save_scores(found, out, overwrite=overwrite)
         console().print(scores_report(found))
+        console().print(held_out)
         if plot is not None:
             from cmi.denoise import plot_gaps
 
@@ -241,7 +242,9 @@ def plan(
 
         if (nats is None) == (share is None):
             raise ValueError("give one budget: --nats, or --share of the operations")
-        _check_outputs(out, plot, overwrite)
+        if share is not None and not 0.0 < share < float("inf"):
+            raise ValueError(f"--share is a share of the operations, above 0, got {share:g}")
+        _check_outputs(out, plot, overwrite, scores, scan)
         found, times = load_scores(scores), time_grid(steps)
         whole = int(found.flops.sel(denoiser=found.attrs["reference"])) * steps
         made = plan_schedule(
@@ -283,6 +286,9 @@ def sample(
             show_default=False,
         ),
     ] = None,
+    key: Key = None,
+    limit: Limit = None,
+    crop: Crop = None,
     seed: Seed = 0,
     device: Device = "auto",
     overwrite: Overwrite = False,
@@ -294,10 +300,11 @@ def sample(
 
         from cmi.denoise import HybridDenoiser, Schedule, compare_images, plot_images, time_grid
         from cmi.denoise import sample as drawn_by
+        from cmi.denoise.quality import check_comparison
         from cmi.denoise.report import quality_report
         from cmi.output import replacing
 
-        _check_outputs(out, plot, overwrite)
+        _check_outputs(out, plot, overwrite, compare, plan, *networks)
         if out is not None and out.suffix != ".npy":
             raise ValueError(f"--out takes the name of a .npy file, got {str(out)!r}")
         nets, schedule = _networks(networks), _schedule(plan, use, switch, steps)
@@ -305,7 +312,12 @@ def sample(
             raise ValueError("of several networks say which is used when: --plan, or --schedule and --switch")
         if schedule is None:
             schedule = Schedule.of_one(next(iter(nets)), time_grid(steps))
-        real = None if compare is None else _unseen(_images(compare, None, None, None), networks)
+        if compare is None and (key, limit, crop) != (None, None, None):
+            raise ValueError("--key, --limit and --crop are for the data set of --compare: give that too")
+        real = None
+        if compare is not None:
+            real, held_out = _unseen(_images(compare, key, limit, crop), nets)
+            check_comparison(count, next(iter(nets.values())).shape, real)
         with bar("calls of the denoiser", 1) as advance:
             images = drawn_by(
                 HybridDenoiser(schedule, nets),
@@ -323,18 +335,17 @@ def sample(
             _draw(plot_images(images[:100]), plot, overwrite)
         if real is not None:
             console().print(quality_report(compare_images(images, real, seed=seed)))
+            console().print(held_out)
         if out is None and plot is None:
             console().print("Nothing was saved: give --out FILE.npy to keep the images, or --plot FILE.png.")
 
 
-def _check_outputs(out: Path | None, plot: Path | None, overwrite: bool) -> None:
+def _check_outputs(out: Path | None, plot: Path | None, overwrite: bool, *inputs: str | Path | None) -> None:
     """Before the work: nothing is replaced unasked, folders exist, and the picture has a known ending."""
     from cmi.figures import check_picture
-    from cmi.output import check_output
+    from cmi.output import check_outputs
 
-    for target in (out, plot):
-        if target is not None:
-            check_output(target, overwrite=overwrite)
+    check_outputs((out, plot), inputs, overwrite=overwrite)
     if plot is not None:
         check_picture(plot)
 
@@ -366,19 +377,18 @@ def _networks(files: list[Path]) -> dict[str, Denoiser]:
     return found
 
 
-def _unseen(images: Tensor, files: list[Path]) -> Tensor:
-    """Those of the images that no network was trained on: what was set aside, or all of another set."""
-    from cmi.denoise import describe_denoiser, set_aside
-    from cmi.denoise.images import fingerprint
+def _unseen(images: Tensor, nets: dict[str, Denoiser]) -> tuple[Tensor, str]:
+    """Those of the images that no network was trained on, as a rule what was set aside, and how many."""
+    from cmi.denoise import unseen_images
 
-    own = fingerprint(images)
-    abouts: list[dict[str, Any]] = [describe_denoiser(file)["about"] for file in files]
-    seeds = {about["seed"] for about in abouts if about.get("images") == own}
-    if len(seeds) > 1:
+    found = unseen_images(images, nets.values())
+    if len(found) == 0:
         raise ValueError(
-            "the networks were trained with several seeds, which set other images aside: train with one"
+            f"a network was trained on each of the {len(images)} images: take others, or more of the set"
         )
-    return set_aside(images, seeds.pop())[1] if seeds else images
+    if len(found) == len(images):
+        return found, f"No network was trained on any of the {len(images)} images."
+    return found, f"By {len(found)} of {len(images)} images; the others were seen in training."
 
 
 def _schedule(plan: Path | None, use: str | None, switch: str | None, steps: int) -> Schedule | None:

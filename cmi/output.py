@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 
-__all__ = ["check_output", "replacing"]
+__all__ = ["check_output", "check_outputs", "replacing"]
 
 
 def check_output(path: str | PathLike[str], *, overwrite: bool) -> Path:
@@ -35,6 +35,42 @@ def check_output(path: str | PathLike[str], *, overwrite: bool) -> Path:
     if len(os.fsencode(path.name)) > 230:  # file systems allow 255, and the temporary name is a little longer
         raise OSError(f"the file name {path.name[:20]!r}... is too long: choose a shorter one")
     return path
+
+
+def check_outputs(
+    targets: Iterable[str | PathLike[str] | None],
+    inputs: Iterable[str | PathLike[str] | None] = (),
+    *,
+    overwrite: bool,
+) -> None:
+    """Check that files can be written, each under a name of its own, none of which is that of an input.
+
+    Raises
+    ------
+    ValueError
+        For two of one name.
+    FileExistsError, OSError
+        As `check_output`.
+    """
+    read = [Path(path).expanduser() for path in inputs if path is not None]
+    seen: list[Path] = []
+    for target in targets:
+        if target is None:
+            continue
+        path = check_output(target, overwrite=overwrite)
+        if any(_same(path, other) for other in seen):
+            raise ValueError(f"{str(path)!r} is to be written twice: give each output a name of its own")
+        if any(_same(path, other) for other in read):
+            raise ValueError(f"{str(path)!r} is an input too, and would be lost: name another file")
+        seen.append(path)
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Whether two names are of one file, that need not exist."""
+    try:
+        return one.resolve() == other.resolve() or one.samefile(other)
+    except (OSError, ValueError):  # one that does not exist, or is no name of a file
+        return False
 
 
 @contextmanager

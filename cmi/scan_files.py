@@ -39,15 +39,14 @@ def check_targets(
     resume: Path | None,
     sizes: Iterable[float | None],
     *,
+    inputs: Iterable[str | Path | None] = (),
     overwrite: bool,
 ) -> None:
     """Check the outputs before any work is done for them."""
-    from cmi.output import check_output
+    from cmi.output import check_outputs
 
     files = [] if out is None else [file_of(out, size) for size in sizes]
-    for target in (*files, plot):
-        if target is not None:
-            check_output(target, overwrite=overwrite)
+    check_outputs((*files, plot), inputs, overwrite=overwrite)
     if out is not None and out.suffix.lower() != ".nc":
         raise ValueError(f"--out takes the name of a netCDF file, ending in .nc, got {str(out)!r}")
     if plot is not None:

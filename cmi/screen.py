@@ -95,6 +95,8 @@ def errors(debug: bool) -> Iterator[None]:
         text = text.replace("n_permutations", "--permutations")
         if isinstance(error, BrokenExecutor) or isinstance(error.__cause__, BrokenExecutor):
             text = "a worker process was killed, for lack of memory perhaps: try again with fewer --workers"
+        if isinstance(error, RuntimeError) and "allocate" in text:  # torch has no MemoryError
+            expected, text = True, "there is not enough memory for that: ask for less, or for a smaller network"
         prefix = "Error" if expected else f"Unexpected {type(error).__name__}"
         print(f"{prefix}: {text}", file=sys.stderr)  # noqa: T201
         if not expected:

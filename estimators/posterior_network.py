@@ -156,7 +156,7 @@ def find_device(name: str) -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device)
+        torch.zeros(1, device=device).item()  # one that holds no numbers, as "meta", is none
     except Exception as error:
         raise ValueError(f"there is no device {name!r} here: take auto, or cpu") from error
     return device

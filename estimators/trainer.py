@@ -276,11 +276,18 @@ def trained(
 
     Raises
     ------
+    ValueError
+        If what was saved is no state of such a training.
     RuntimeError
-        If training diverges again and again.
+        If training diverges again and again, or ends without one finite held-out loss.
     """
     if saved is not None:
-        run.load(saved)
+        try:
+            run.load(saved)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+            raise ValueError(
+                "what was saved of the training is damaged: remove the file, and begin anew"
+            ) from error
     keep = save if save is not None else _nothing
     begun = time.monotonic() - run.training.seconds
     last = time.monotonic()
@@ -307,6 +314,11 @@ def trained(
         if run.whole:
             keep(run.state())
         raise
+    if not math.isfinite(run.training.best):
+        raise RuntimeError(
+            "the held-out loss was never finite: are the values of the samples too large, or the rate of "
+            f"{run.settings.rate:g} too high?"
+        )
     with torch.no_grad():
         for p, value in zip(run.every, run.kept, strict=True):
             p.copy_(value)

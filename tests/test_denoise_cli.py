@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -137,7 +138,16 @@ def test_what_is_typed_wrong(folder: Path, tmp_path: Path) -> None:
         ("--switch takes numbers", ["certify", scores, "--schedule", "local,global", "--switch", "half"]),
         ("score that level", ["certify", scores, "--schedule", "local", "--steps", "50"]),
         ("give one budget", ["plan", scores]),
-        ("no plan keeps a budget", ["plan", scores, "--share", "0.01", "--steps", "10"]),
+        (
+            r"no plan keeps a budget of .*: the least that one takes is .* operations; the reference takes",
+            ["plan", scores, "--share", "0.01", "--steps", "10"],
+        ),
+        ("--share is a share of the operations, above 0", ["plan", scores, "--share", "-1"]),
+        ("--share is a share of the operations, above 0", ["plan", scores, "--share", "nan"]),
+        ("--key, --limit and --crop are for the data set of --compare", ["sample", whole, "--limit", "100"]),
+        ("there is no device 'meta'", ["sample", whole, "--device", "meta"]),
+        (r"drawn images have shape \(1, 8, 8\), real", ["sample", whole, "--compare", "digits", "--crop", "1:,1:"]),
+        ("was not scored|denoisers are local", ["sample", local, "--schedule", "far"]),
         ("no suffix of a picture", ["plan", scores, "--nats", "1", "--steps", "10", "--plot", tmp_path / "p.doc"]),
         ("of several networks say which", ["sample", local, whole, "--out", tmp_path / "x.npy"]),
         ("--out takes the name of a .npy", ["sample", whole, "--out", tmp_path / "x.npz"]),
@@ -150,19 +160,64 @@ def test_what_is_typed_wrong(folder: Path, tmp_path: Path) -> None:
     assert not new.exists()
 
 
-def test_networks_of_two_seeds_have_no_image_in_common_to_score(folder: Path, tmp_path: Path) -> None:
+def test_nothing_that_is_read_is_replaced(folder: Path, tmp_path: Path) -> None:
+    scores, local, whole = folder / "scores.nc", folder / "local.pt", folder / "global.pt"
+    same, copy = tmp_path / "same.png", tmp_path / "copy.nc"
+    copy.symlink_to(scores)
+    before = {each: each.read_bytes() for each in (scores, local, whole)}
+    written = "is to be written twice: give each output a name of its own"
+    lost = "is an input too, and would be lost: name another file"
+    wrong: list[tuple[str, list[str | Path]]] = [
+        (written, ["score", "digits", whole, "--out", same, "--plot", same]),
+        (
+            written,
+            ["plan", scores, "--nats", "5", "--steps", "10", "--out", same, "--plot", tmp_path / "." / "same.png"],
+        ),
+        (lost, ["score", "digits", whole, "--out", whole]),
+        (lost, ["plan", scores, "--nats", "5", "--steps", "10", "--out", scores]),
+        (lost, ["plan", copy, "--nats", "5", "--steps", "10", "--out", scores]),
+    ]
+    for message, arguments in wrong:
+        fails(message, "denoise", *arguments, "--overwrite")
+    values = tmp_path / "data.npy"
+    np.save(values, np.zeros((200, 8, 8)))
+    fails(lost, "denoise", "sample", whole, "--count", "50", "--compare", values, "--out", values, "--overwrite")
+    scan = tmp_path / "scan.nc"
+    phase_scan(open_dataset("digits"), levels=[0.5], center=(1, 3)).save(scan)
+    fails(lost, "run", scan, "--out", scan, "--overwrite")
+    assert {each: each.read_bytes() for each in before} == before
+    assert not same.exists()
+
+
+def test_what_no_memory_holds(tmp_path: Path) -> None:
+    fails("not enough memory", "denoise", "train", "digits", "--width", "1000000", "--out", tmp_path / "n.pt")
+    assert not (tmp_path / "n.pt").exists()
+
+
+def test_a_scan_of_other_noise_is_drawn_at_its_snr(folder: Path, tmp_path: Path) -> None:
+    scan = tmp_path / "scan.nc"
+    options: dict[str, Any] = {"levels": [0.4, 0.6], "center": (1, 3)}
+    some: list[str | Path] = ["--nats", "5", "--steps", "10", "--scan", scan, "--plot"]
+    for noise in ("ve", "flip"):
+        data = open_dataset("digits") if noise == "ve" else open_dataset("exact:cat?n=500")
+        phase_scan(data, noise=noise, **options).save(scan, overwrite=True)
+        picture = tmp_path / f"{noise}.png"
+        if noise == "flip":
+            fails("of noise that is not Gaussian, flip", "denoise", "plan", folder / "scores.nc", *some, picture)
+            continue
+        done = call("denoise", "plan", folder / "scores.nc", *some, picture)
+        assert done.exit_code == 0, done.output
+        assert picture.exists()
+
+
+def test_networks_of_two_seeds_are_scored_by_what_neither_saw(folder: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.pt"
     assert call("denoise", "train", "digits", *SHORT, "--seed", "1", "--out", other).exit_code == 0
-    fails(
-        "trained with several seeds",
-        "denoise",
-        "score",
-        "digits",
-        other,
-        folder / "local.pt",
-        "--out",
-        tmp_path / "s",
-    )
+    images = images_of(open_dataset("digits"))
+    one, two = ({tuple(x.flatten().tolist()) for x in set_aside(images, seed)[1]} for seed in (0, 1))
+    done = call("denoise", "score", "digits", other, folder / "local.pt", "--out", tmp_path / "s.nc")
+    assert done.exit_code == 0, done.output
+    assert f"By {len(one & two)} of 1797 images; the others were seen in training." in done.stdout
 
 
 def test_an_interrupted_training_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,7 +240,27 @@ def test_an_interrupted_training_goes_on(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_schedules_are_read_as_data(tmp_path: Path) -> None:
-    for content in ("", "[]", json.dumps({"phase-scan schedule": 1, "times": [1, 2], "denoisers": ["a"]})):
+    good: dict[str, Any] = {"phase-scan schedule": 1, "times": [1.0, 0.5], "denoisers": ["a"]}
+    wrong = [
+        {**good, "times": [1, 2]},
+        {**good, "times": {"1": 2}},
+        {**good, "times": [True, 0.5]},
+        {**good, "times": ["1", "0.5"]},
+        {**good, "times": [0.5, 1e-300]},
+        {**good, "times": [10**400, 0.5]},
+        {**good, "denoisers": "a"},
+        {**good, "denoisers": [3]},
+        {**good, "phase-scan schedule": 2},
+        {},
+    ]
+    for content in (
+        "",
+        "[]",
+        "[" * 10**6,
+        "\x00",
+        '{"phase-scan schedule": 1, "times": [NaN, 0]}',
+        *map(json.dumps, wrong),
+    ):
         (tmp_path / "plan.json").write_text(content)
         with pytest.raises(ValueError, match=r"plan\.json holds no schedule"):
             load_schedule(tmp_path / "plan.json")
@@ -215,3 +290,10 @@ for command in (["train", "digits"], ["score", "digits", "a.pt"]):
     assert done.stderr == 'Error: cmi.denoise needs torch: pip install "phase-scan[torch]"\\n', done.stderr
 """
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_seeds_are_those_that_torch_takes(tmp_path: Path) -> None:
+    for seed in ("-1", str(2**64)):
+        done = call("denoise", "train", "digits", "--seed", seed, "--out", tmp_path / "n.pt")
+        assert done.exit_code == 2
+        assert "Invalid value for '--seed'" in done.stderr

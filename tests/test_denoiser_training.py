@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from cmi.denoise import (
     GaussianDenoiser,
     GlobalDenoiser,
     LocalDenoiser,
+    from_clean,
     images_of,
     load_denoiser,
     receptive_field,
@@ -60,7 +62,16 @@ def test_what_is_trained_is_near_the_exact_loss() -> None:
     assert receptive_field(nets["local"]).radius == 1
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Interrupts are answered, though a process that a shell has put into the background ignores them."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("within", ["losses", "held_out"])
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_in_the_middle_of_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, within: str) -> None:
     """It waits for the end of the step, and training goes on to the same numbers."""
     images = FIELD.sample(300, 0)
@@ -179,6 +190,10 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
     class Mine(LocalDenoiser):
         pass
 
+    with pytest.raises(FileNotFoundError, match="does not exist: make it first"):
+        save_denoiser(net, tmp_path / "no" / "net.pt")
+    with pytest.raises(IsADirectoryError, match="is a folder: name a file"):
+        save_denoiser(net, tmp_path, overwrite=True)
     with pytest.raises(TypeError, match="files are for LocalDenoiser and GlobalDenoiser, not for Mine"):
         save_denoiser(Mine((1, 4, 4), 1), tmp_path / "mine.pt")
 
@@ -192,8 +207,60 @@ def test_a_loss_that_is_not_finite(monkeypatch: pytest.MonkeyPatch) -> None:
         train_denoiser(local(), FIELD.sample(100, 0), steps=200)
 
 
+def test_a_training_without_one_finite_loss_is_no_success(tmp_path: Path) -> None:
+    """Squares of such values are beyond single precision."""
+    images = 1e25 * np.random.default_rng(0).uniform(size=(200, 5, 5))
+    with pytest.raises(RuntimeError, match="the held-out loss was never finite: are the values of the samples"):
+        train_denoiser(local(), images, steps=5, file=tmp_path / "net.pt")
+    assert not (tmp_path / "net.pt").exists()
+
+
+def test_networks_of_their_own_precision_are_trained() -> None:
+    net = local().double()
+    found = train_denoiser(net, FIELD.sample(200, 0), steps=20, device="cpu")
+    assert np.isfinite(found.best)
+    assert net.mean.dtype == torch.float64
+
+
+def test_files_of_strange_content_are_refused(tmp_path: Path) -> None:
+    """Whatever is in them: one sentence, and nothing is written."""
+    images, file = FIELD.sample(100, 0), tmp_path / "net.pt"
+    train_denoiser(local(), images, steps=2, file=file)
+    content = torch.load(file, weights_only=True)
+    wrong: list[Any] = [
+        [],
+        torch.zeros(3),
+        {**content, "phase-scan denoiser": torch.zeros(2)},
+        {**content, "network": [torch.zeros(2)]},
+        {**content, "network": {**content["network"], "mean": 3}},
+        {**content, "state": {"training": {"done": "yes"}}},
+        {**content, "state": [1]},
+        {**content, "about": "mine"},
+        {**content, "seen": [1, 2]},
+        {**content, "made": {**content["made"], "shape": 3}},
+        {**content, "made": {**content["made"], "noise": {"name": "interpolation", "more": 1}}},
+        {**content, "made": {**content["made"], "options": {"radius": 1, "width": -3}}},
+    ]
+    for number, each in enumerate(wrong):
+        other = tmp_path / f"{number}.pt"
+        torch.save(each, other)
+        with pytest.raises(ValueError, match="holds no denoiser"):
+            load_denoiser(other)
+    torch.save({**content, "phase-scan denoiser": 1}, file)
+    with pytest.raises(ValueError, match="was written by another version of phase-scan: train anew"):
+        load_denoiser(file)
+    unfinished = {**content, "state": {"training": {"done": False, "step": 1}, "kept": []}}
+    torch.save(unfinished, file)
+    before = file.read_bytes()
+    with pytest.raises(ValueError, match="what was saved of the training is damaged"):
+        train_denoiser(local(), images, steps=2, file=file)
+    assert file.read_bytes() == before
+
+
 def test_what_cannot_be_trained() -> None:
     images = FIELD.sample(100, 0)
+    with pytest.raises(TypeError, match="not for _Clean: train a model of your own with your own code"):
+        train_denoiser(from_clean(lambda x, t: x, (1, 5, 5)), images)  # type: ignore[arg-type]
     wrong: list[tuple[np.ndarray, dict[str, Any], str]] = [
         (images[:, :4], {}, r"takes images of \(1, 5, 5\), these are \(1, 4, 5\)"),
         (images[:49], {}, "takes at least 50 images, got 49"),
@@ -201,6 +268,9 @@ def test_what_cannot_be_trained() -> None:
         (images, {"minutes": float("inf")}, "minutes must be above 0 and finite"),
         (images, {"held_out": 100}, "of 100 images 100 cannot be held out"),
         (images, {"device": "gpu7"}, "there is no device 'gpu7'"),
+        (images, {"device": "meta"}, "there is no device 'meta'"),
+        (images, {"seed": 2**64}, "seed must be at most"),
+        (1e300 * images, {}, "beyond single precision"),
         (np.full_like(images, np.nan), {}, "finite|NaN|nan"),
     ]
     for data, options, message in wrong:

@@ -19,6 +19,7 @@ from cmi.denoise import (
     GlobalDenoiser,
     LocalDenoiser,
     OnSchedule,
+    from_clean,
     from_epsilon,
     from_score,
     from_velocity,
@@ -113,7 +114,38 @@ def test_oracles_are_as_local_as_they_claim() -> None:
     assert found.full
 
 
+def test_a_network_inside_a_function_is_measured_as_it_is() -> None:
+    """It stays in single precision, while a module becomes part of the denoiser and is brought to double."""
+    inner = LocalDenoiser((1, 7, 9), 2, width=4, depth=2)
+    found = receptive_field(from_clean(lambda x, t: inner(x, t), (1, 7, 9), radius=2))  # noqa: PLW0108
+    assert (found.radius, found.full) == (2, True)
+    wide = nn.Conv2d(1, 1, 5, padding=2)
+    assert receptive_field(from_clean(lambda x, t: wide(x), (1, 7, 9), radius=1)).radius == 2
+
+
 # Networks
+
+
+@pytest.mark.parametrize("precision", [torch.float64, torch.bfloat16])
+def test_networks_compute_in_the_precision_that_they_have(precision: torch.dtype) -> None:
+    x = noisy((1, 6, 6)).float()
+    for net in (LocalDenoiser((1, 6, 6), 2, width=4, depth=2), GlobalDenoiser((1, 6, 6), width=4)):
+        single, exact = net(x, 0.4), net.to(precision)(x, 0.4)
+        assert exact.dtype == torch.float32
+        assert torch.allclose(exact, single, atol=1e-5 if precision == torch.float64 else 0.1)
+    seen = []
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gain = nn.Parameter(torch.ones(1, dtype=precision))
+
+        def forward(self, x: Tensor, t: Tensor) -> Tensor:
+            seen.append((x.dtype, t.dtype))
+            return self.gain * x
+
+    assert from_clean(Model(), (1, 6, 6))(x, 0.4).dtype == torch.float32
+    assert seen == [(precision, precision)]
 
 
 def test_networks_are_exact_without_noise_and_finite_everywhere() -> None:
@@ -156,6 +188,7 @@ def test_before_training_a_network_is_near_the_linear_prediction_of_each_pixel()
         (lambda: GaussianDenoiser(-np.eye(4), shape=(1, 2, 2)), "eigenvalue -1"),
         (lambda: EmpiricalDenoiser(np.zeros((2, 3, 3))), "images have shape"),
         (lambda: EmpiricalDenoiser(np.full((1, 1, 2, 2), np.nan)), "not finite"),
+        (lambda: GaussianDenoiser(np.eye(4), np.nan, shape=(1, 2, 2)), "the mean holds values that are not finite"),
         (lambda: from_velocity(lambda x, t: x, (1, 2, 2), "ve"), "a velocity is known of"),
         (lambda: receptive_field(LocalDenoiser((1, 4, 4), 1), pixels=[(4, 0)]), "lies outside images of 4 x 4"),
     ],
@@ -163,6 +196,19 @@ def test_before_training_a_network_is_near_the_linear_prediction_of_each_pixel()
 def test_what_cannot_be_made(make: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_whole_numbers_are_no_images_of_the_empirical_oracle() -> None:
+    with pytest.raises(TypeError, match="images_of scales whole numbers"):
+        EmpiricalDenoiser(np.zeros((3, 1, 2, 2), dtype=np.uint8))
+
+
+def test_pixels_that_say_the_same_have_a_local_filter_at_any_noise() -> None:
+    """A covariance of rank one: nothing is singular, and without noise the pixel is what it shows."""
+    same = GaussianDenoiser(np.ones((9, 9)), shape=(1, 3, 3), radius=1)
+    xt = torch.full((1, 1, 3, 3), 0.7, dtype=torch.float64)
+    for t in (1e-12, 1e-9, 1e-6, 1e-3):
+        assert torch.allclose(same(xt, t), xt, atol=2e-3)
 
 
 def test_what_cannot_be_denoised() -> None:

@@ -1,64 +1,31 @@
-"""Scores, certificates, plans and samplers, where everything is known: Gaussian data and exact denoisers."""
+"""Scores, schedules and samplers, where everything is known: Gaussian data and exact denoisers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from itertools import product
+import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import xarray as xr
+from exact_denoisers import EXACT, FIELD, IMAGES, SHAPE, exact_gaps
 from torch import Tensor
 
 from cmi.denoise import (
-    Denoiser,
     GaussianDenoiser,
     HybridDenoiser,
     LocalDenoiser,
     OnSchedule,
     Schedule,
-    certify,
     flops_of,
     load_scores,
-    plan_schedule,
     sample,
     save_scores,
     score_denoisers,
     time_grid,
 )
-from cmi.denoise.plan import _choose
-from cmi.exact import GaussianField
-
-FIELD = GaussianField(L=6, kappa=0.15)
-SHAPE = (1, 6, 6)
-IMAGES = FIELD.sample(2000, 1)
-EXACT: dict[str, Denoiser] = {
-    "global": GaussianDenoiser(FIELD.covariance, shape=SHAPE),
-    "r0": GaussianDenoiser(FIELD.covariance, shape=SHAPE, radius=0),
-    "r1": GaussianDenoiser(FIELD.covariance, shape=SHAPE, radius=1),
-}
-
-
-def exact_gaps(name: str, times: Sequence[float]) -> np.ndarray:
-    """Sum over pixels of mmse_local - mmse_global at each time, in closed form."""
-    one, whole = EXACT[name], EXACT["global"]
-    assert isinstance(one, GaussianDenoiser)
-    assert isinstance(whole, GaussianDenoiser)
-    return np.array([one.mmse(t).sum() - whole.mmse(t).sum() for t in times])
-
-
-def exact_certificate(names: Sequence[str], times: Sequence[float]) -> float:
-    """1/2 sum dgamma gap, in closed form, of the steps that end above t = 0."""
-    snr = FIELD.schedule().snr(np.asarray(times))
-    weights = np.diff(snr)
-    return sum(
-        0.5 * float(weights[k]) * float(exact_gaps(name, [times[k]])[0])
-        for k, name in enumerate(names)
-        if np.isfinite(weights[k])
-    )
 
 
 @pytest.fixture(scope="module")
@@ -164,202 +131,28 @@ def test_scores_are_kept(scores: xr.Dataset, tmp_path: Path) -> None:
     scores.drop_vars("distance").to_netcdf(tmp_path / "other.nc", engine="h5netcdf")
     with pytest.raises(ValueError, match=r"other\.nc is no score, or is damaged: .*it has no distance"):
         load_scores(tmp_path / "other.nc")
+    about = {"name": "flip"}
+    few = scores.isel(t=slice(0, 3), sample=slice(0, 3))
+    wrong: list[tuple[xr.Dataset, str]] = [
+        (few.isel(sample=slice(0, 1)), "it is of fewer than two images"),
+        (few.transpose("t", "denoiser", "sample", "y", "x"), "its loss is not by denoiser, t, sample"),
+        (few.assign_coords(denoiser=["a", "a", "global"]), "two of its denoisers have one name"),
+        (few.assign_coords(t=[0.1, 0.1, 0.2]), "levels repeat 0.1"),
+        (few.assign_attrs(noise=json.dumps(about)), "its noise, flip, is not Gaussian"),
+        (few.assign_attrs(noise="3"), "its noise is no schedule"),
+        (few.assign_attrs(noise="{}"), "its noise is no schedule"),
+        (few.assign_attrs(noise="{"), "is damaged"),
+        (few.assign_attrs(reference="x"), "its reference was not scored"),
+    ]
+    for number, (each, message) in enumerate(wrong):
+        each.to_netcdf(tmp_path / f"{number}.nc", engine="h5netcdf")
+        with pytest.raises(ValueError, match=rf"{number}\.nc is no score, or is damaged: .*{message}|{message}"):
+            load_scores(tmp_path / f"{number}.nc")
     with pytest.raises(FileNotFoundError, match="there is no score file"):
         load_scores(tmp_path / "none.nc")
 
 
-# Certificate
-
-
-def test_the_certificate_is_the_closed_form(scores: xr.Dataset) -> None:
-    times = time_grid(20)
-    for names in (["r0"] * 20, ["r1"] * 20, ["r0"] * 10 + ["global"] * 5 + ["r1"] * 5):
-        found = certify(Schedule(times, names), scores)
-        wanted = exact_certificate(names, times.tolist())
-        assert found.kl == pytest.approx(wanted, abs=4.0 * found.stderr)
-        assert found.distance == pytest.approx(wanted, rel=0.05)
-        assert abs(found.distance - wanted) < 4.0 * found.distance_stderr + 1e-12
-        assert found.until == pytest.approx(0.05)
-        assert np.isnan(found.by_step[-1])
-        assert np.nansum(found.by_step) == pytest.approx(found.kl)
-        assert abs(found.residual) < 4.0 * found.stderr
-    assert certify(Schedule.of_one("global", times), scores).kl == 0.0
-
-
-def test_with_many_steps_it_is_the_integral_of_girsanov() -> None:
-    """1/2 int (mmse_local - mmse_global) dSNR up to t = 0.1, to 5 %: by quadrature of the closed form."""
-    snr = np.geomspace(1e-3, 81.0, 150)
-    times = FIELD.schedule().time(snr)
-    gaps = exact_gaps("r1", times.tolist())
-    integral = 0.5 * float(np.trapezoid(gaps, snr))
-    scores = score_denoisers({"global": EXACT["global"], "r1": EXACT["r1"]}, IMAGES[:300], times)
-    found = certify(Schedule.of_one("r1", times), scores)
-    assert found.distance == pytest.approx(integral, rel=0.05)
-    assert found.until == pytest.approx(0.1)
-
-
-def test_it_bounds_what_the_sampler_really_loses() -> None:
-    """Samples of the SDE with a local denoiser are Gaussian, their covariance follows from the steps: exact KL."""
-    snr = np.concatenate([[0.0], np.geomspace(1e-3, 81.0, 200)])
-    times = np.concatenate([[1.0], FIELD.schedule().time(snr[1:])])
-    for name in ("r0", "r1"):
-        local = EXACT[name]
-        assert isinstance(local, GaussianDenoiser)
-        y = np.zeros((36, 36))  # covariance of Y_gamma
-        for k in range(len(times) - 1):
-            gain = snr[k + 1] - snr[k]
-            t, alpha, sigma = (float(v) for v in (times[k], 1.0 - times[k], times[k]))
-            # x_t = sigma^2 / alpha Y; at t = 1 nothing is known
-            rule = local.filter(t) * (sigma**2 / alpha) if alpha > 0.0 else np.zeros((36, 36))
-            step = np.eye(36) + gain * rule
-            y = step @ y @ step.T + gain * np.eye(36)
-        true = snr[-1] ** 2 * FIELD.covariance + snr[-1] * np.eye(36)
-        ratio = np.linalg.solve(y, true)
-        kl = 0.5 * (np.trace(ratio) - 36 - np.linalg.slogdet(ratio)[1])
-        # the bound itself: 1/2 sum dgamma l - 1/2 int mmse
-        weights = np.diff(snr)
-        losses = np.array([local.mmse(float(t)).sum() for t in times[:-1]])
-        information = 0.5 * np.linalg.slogdet(np.eye(36) + snr[-1] * FIELD.covariance)[1]
-        bound = 0.5 * float(weights @ losses) - information
-        assert 0.0 < kl <= bound
-        if name == "r1":
-            assert bound < 10.0 * kl  # and says something
-
-
-def test_levels_between_are_interpolated_and_others_refused(scores: xr.Dataset) -> None:
-    between = certify(Schedule([0.82, 0.48, 0.22], ["r1", "r0"]), scores)
-    assert between.distance == pytest.approx(exact_certificate(["r1", "r0"], [0.82, 0.48, 0.22]), rel=0.1)
-    with pytest.raises(ValueError, match=r"a step begins at t = 0.04, scores are of 0.05 to 1"):
-        certify(Schedule([0.5, 0.04, 0.02], ["r1", "r1"]), scores)
-    with pytest.raises(ValueError, match="'r7' was not scored: scores are of global, r0, r1"):
-        certify(Schedule([0.5, 0.4], ["r7"]), scores)
-
-
-def test_what_is_not_local_is_not_certified() -> None:
-    class Averaged(GaussianDenoiser):
-        """Claims a radius, and takes an average over the image, as a group norm does."""
-
-        def denoised(self, xt: Tensor, t: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-            return super().denoised(xt, t, alpha, sigma) * (1.0 + 1e-9 * xt.mean())
-
-    cheat = Averaged(FIELD.covariance, shape=SHAPE, radius=1)
-    scores = score_denoisers({"global": EXACT["global"], "cheat": cheat}, IMAGES[:50], [0.5, 0.6])
-    with pytest.raises(ValueError, match="'cheat' claims a radius of 1 and sees 5 pixels far"):
-        certify(Schedule([0.6, 0.5], ["cheat"]), scores)
-
-
-def test_a_radius_that_was_not_measured_is_not_believed() -> None:
-    unknown = score_denoisers(EXACT, IMAGES[:20], [0.5, 0.6], fields=False)
-    for call in (
-        lambda: certify(Schedule([0.6, 0.5], ["r1"]), unknown),
-        lambda: plan_schedule(unknown, [0.6, 0.5], budget_nats=1.0),
-    ):
-        with pytest.raises(ValueError, match=r"claims a radius of [01], which was not measured: score it with"):
-            call()
-    assert certify(Schedule([0.6, 0.5], ["global"]), unknown).kl == 0.0
-
-
-# Plan
-
-
-def costed(scores: xr.Dataset) -> xr.Dataset:
-    return scores.assign_coords(flops=("denoiser", [100, 10, 30]))
-
-
-def test_the_plan_is_the_best_of_all(scores: xr.Dataset) -> None:
-    """Every schedule of five steps tried."""
-    scores, times = costed(scores), np.array([1.0, 0.8, 0.6, 0.45, 0.3, 0.2])
-    names = scores.denoiser.values.tolist()
-    flops = dict(zip(names, scores.flops.values.tolist(), strict=True))
-    every = []
-    for chosen in product(names, repeat=5):
-        kl = certify(Schedule(times, chosen), scores, samples=slice(0, None, 2)).kl
-        every.append((kl, sum(flops[name] for name in chosen)))
-    for budget in (0.0, 0.02, 0.1, 1.0):
-        plan = plan_schedule(scores, times, budget_nats=budget)
-        assert plan.planned <= budget + 1e-9
-        assert plan.flops == min(cost for kl, cost in every if kl <= budget)
-    for budget in (60.0, 200.0, 350.0):
-        plan = plan_schedule(scores, times, budget_flops=budget)
-        assert plan.flops <= budget
-        assert plan.planned == pytest.approx(min(kl for kl, cost in every if cost <= budget))
-
-
-@pytest.mark.parametrize("kind", ["operations", "signed", "both"])
-def test_plans_of_costs_of_many_sizes(kind: str) -> None:
-    """Costs from 1e-6 to 400 nats, every choice tried: the budget is kept, and nothing cheaper keeps it."""
-    rng = np.random.default_rng(0)
-    rows, columns = 3, 6
-    for _ in range(40):
-        limit = np.exp(rng.uniform(-14.0, 6.0, (rows, columns)))
-        goal = np.repeat(np.exp(rng.uniform(0.0, 7.0, (rows, 1))), columns, axis=1)
-        if kind == "signed":
-            limit *= rng.choice([-1.0, 1.0], limit.shape, p=[0.2, 0.8])
-        if kind == "both":
-            goal = np.exp(rng.uniform(-14.0, 6.0, (rows, columns)))
-        every = np.array(list(product(range(rows), repeat=columns)))
-        limits, goals = (each[every, np.arange(columns)].sum(axis=1) for each in (limit, goal))
-        budget = float(np.quantile(limits, rng.uniform(0.0, 0.6))) + 1e-9
-        found = _choose(goal, limit, np.ones((rows, columns), bool), budget)
-        assert limit[found, np.arange(columns)].sum() <= budget + 1e-12
-        assert goal[found, np.arange(columns)].sum() <= goals[limits <= budget].min() * (1.0 + 1e-6)
-
-
-def test_a_plan_is_certified_by_other_images(scores: xr.Dataset) -> None:
-    times = time_grid(20)
-    plan = plan_schedule(costed(scores), times, budget_nats=0.2)
-    assert plan.certificate.kl == certify(plan.schedule, scores, samples=slice(1, None, 2)).kl
-    assert plan.certificate.kl != plan.planned
-    assert plan.planned <= 0.2 + 1e-9
-    assert plan.schedule.denoisers[-1] == "global"  # ends at t = 0, which no certificate covers
-    assert plan.window == plan.schedule.windows("global")
-    whole = plan_schedule(costed(scores), budget_nats=0.2)  # the levels of the scores
-    assert whole.schedule.times == (*scores.t.values[::-1].tolist(), 0.0)
-    assert whole.schedule.denoisers == plan.schedule.denoisers
-    assert 0.1 < plan.share < 1.0
-    assert plan_schedule(costed(scores), times, budget_nats=5.0).flops < plan.flops
-    wrong: dict[str, Any]
-    for wrong, message in (
-        ({}, "give one budget"),
-        ({"budget_nats": 1.0, "budget_flops": 1.0}, "give one budget"),
-        ({"budget_nats": -1.0}, "at least 0 and finite"),
-        ({"budget_flops": 10.0}, "no plan keeps a budget of 10"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            plan_schedule(costed(scores), times, **wrong)  # type: ignore[arg-type]
-
-
-def test_a_plan_for_images_with_some_noise_left(scores: xr.Dataset) -> None:
-    """The budget is for what is above a level, as if the sampler stopped there; one denoiser does the rest."""
-    times = time_grid(20)
-    plan = plan_schedule(costed(scores), times, budget_nats=0.1, until=0.3, below="r1")
-    stopped = plan_schedule(costed(scores), times[times > 0.299], budget_nats=0.1)
-    assert plan.schedule.denoisers[:14] == stopped.schedule.denoisers
-    assert plan.schedule.denoisers[14:] == ("r1",) * 6
-    assert plan.certificate.until == pytest.approx(0.3)
-    assert plan.certificate.kl == pytest.approx(stopped.certificate.kl)
-    assert plan.certificate.kl == certify(plan.schedule, scores, until=0.3, samples=slice(1, None, 2)).kl
-    assert np.isnan(plan.certificate.by_step[14:]).all()
-    assert plan.whole.until == pytest.approx(0.05)
-    assert plan.whole.kl > plan.certificate.kl + 0.05
-    assert plan.share == plan.flops / 2000.0
-    assert plan.whole.kl == pytest.approx(np.nansum(plan.whole.by_step))
-    assert (
-        plan.flops < plan_schedule(costed(scores), times, budget_nats=0.1, until=0.3).flops
-    )  # the reference below
-    # by operations: what is below counts as well
-    cheap = plan_schedule(costed(scores), times, budget_flops=plan.flops, until=0.3, below="r1")
-    assert cheap.flops <= plan.flops
-    assert cheap.planned <= plan.planned + 1e-9
-    wrong: dict[str, Any]
-    for wrong, message in (
-        ({"until": 1.0}, "from 0 to below 1, got 1"),
-        ({"until": -0.1}, "from 0 to below 1, got -0.1"),
-        ({"until": 0.99}, "no step from t = 1 ends at t = 0.99 or above"),
-        ({"below": "r = 9"}, "'r = 9' was not scored"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            plan_schedule(scores, times, budget_nats=1.0, **wrong)
+# Schedules
 
 
 def test_schedules() -> None:
@@ -472,6 +265,32 @@ def test_what_cannot_be_sampled() -> None:
         ({"kind": "pde"}, "kind is sde or ode, got 'pde'"),
         ({"start": torch.zeros(3, 1, 6, 6)}, r"start must have shape \(2, 1, 6, 6\)"),
         ({"steps": 0}, "steps"),
+        (
+            {"times": np.array([0.5, 0.2])},
+            "begins at t = 0.5, where noisy images are not yet noise",
+        ),
     ):
         with pytest.raises(ValueError, match=message):
             sample(EXACT["r0"], 2, **options)
+
+
+def test_a_start_may_be_an_array_and_times_may_begin_where_little_is_left() -> None:
+    start = np.random.default_rng(0).standard_normal((2, *SHAPE))
+    drawn = sample(EXACT["r0"], 2, times=np.array([0.5, 0.2]), start=start)
+    assert torch.equal(drawn, sample(EXACT["r0"], 2, times=np.array([0.5, 0.2]), start=torch.as_tensor(start)))
+    assert sample(EXACT["r0"], 2, times=np.array([0.975, 0.5, 0.0])).shape == (2, *SHAPE)
+
+
+def test_who_calls_keeps_the_mode_of_a_network() -> None:
+    """Dropout is off while it is scored and while it draws, and as it was afterwards."""
+    net = LocalDenoiser(SHAPE, 1, width=4, depth=1)
+    net.train()
+    net.last.training = False
+    modes: list[bool] = []
+    net.register_forward_hook(lambda module, *_: modes.append(module.training))
+    score_denoisers({"net": net}, IMAGES[:20], [0.5], reference="net", fields=False)
+    sample(net, 2, steps=2)
+    assert len(modes) >= 3
+    assert not any(modes)
+    assert net.training
+    assert not net.last.training

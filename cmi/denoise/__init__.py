@@ -19,7 +19,14 @@ from cmi.denoise.quality import FeatureNetwork, compare_images, train_features
 from cmi.denoise.receptive_field import ReceptiveField, receptive_field
 from cmi.denoise.sampling import HybridDenoiser, sample
 from cmi.denoise.schedule import Schedule, load_schedule, save_schedule, time_grid
-from cmi.denoise.scores import flops_of, load_scores, save_scores, score_denoiser, score_denoisers
+from cmi.denoise.scores import (
+    flops_of,
+    load_scores,
+    save_scores,
+    score_denoiser,
+    score_denoisers,
+    unseen_images,
+)
 from cmi.denoise.training import train_denoiser
 
 __all__ = [
@@ -63,4 +70,5 @@ __all__ = [
     "time_grid",
     "train_denoiser",
     "train_features",
+    "unseen_images",
 ]

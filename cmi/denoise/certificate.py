@@ -17,7 +17,11 @@ uses the reference g in every step the bound is worse by
 
 which needs losses only.  It is a statement about the SDE, not the ODE, and ends at the last level above t = 0,
 where the SNR is infinite, or before: the sum over the steps down to any level bounds the KL at that level, of
-images with that noise, whatever denoises the rest.  After Hu, Liu, Zhang and Gao (arXiv:2508.06614); Girsanov's
+images with that noise, whatever denoises the rest.
+
+Steps that begin between two scored levels are interpolated: gamma gap, which is small at both ends, linearly in
+ln gamma, and the gap in gamma itself beside gamma = 0.  How much that may be off is measured by every other level.
+After Hu, Liu, Zhang and Gao (arXiv:2508.06614); Girsanov's
 theorem for samplers: Chen et al. (arXiv:2209.11215).
 """
 
@@ -39,6 +43,7 @@ __all__ = ["Certificate", "certify", "check_fields", "step_costs", "until_level"
 
 FloatArray = NDArray[np.float64]
 _ROUNDING = 1e-9  # of noise levels
+PLANNED_HALF, OTHER_HALF = slice(0, None, 2), slice(1, None, 2)  # of the scored images
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +62,13 @@ class Certificate:
     until : float
         The noise level at which it ends.
     reference : str
+    interpolation : float
+        How much larger or smaller kl would be by every other scored level, nats: about how far the steps between
+        levels may be off. 0 if every step begins at a scored level.
+    images, trained_on : int
+        By how many images, and how many of the scored ones a denoiser was trained on: with any, gaps are too low.
+    other_half : bool
+        Whether images were left out since the plan was made by them.
     """
 
     kl: float
@@ -68,6 +80,10 @@ class Certificate:
     schedule: Schedule
     until: float
     reference: str
+    interpolation: float
+    images: int
+    trained_on: int
+    other_half: bool
 
     @property
     def residual(self) -> float:
@@ -75,9 +91,7 @@ class Certificate:
         return self.kl - self.distance
 
 
-def certify(
-    schedule: Schedule, scores: xr.Dataset, *, until: float = 0.0, samples: Any = slice(None)
-) -> Certificate:
+def certify(schedule: Schedule, scores: xr.Dataset, *, until: float = 0.0, samples: Any = None) -> Certificate:
     """Bound what a schedule costs, relative to one that uses the reference of the scores in every step.
 
     Parameters
@@ -85,18 +99,20 @@ def certify(
     schedule : Schedule
         Its denoisers are those of the scores, by name.
     scores : xarray.Dataset
-        Of `score_denoisers`. Between its levels gaps are interpolated in ln SNR; beyond them nothing is said.
+        Of `score_denoisers`, best of the levels at which steps begin. Between its levels gaps are interpolated;
+        beyond them nothing is said.
     until : float
         The noise level at which to stop: what is bounded is the KL of images with that noise. Default 0: the last
         level above t = 0.
     samples : slice or index, optional
-        Which of the scored images: others than a plan was made by.
+        Which of the scored images. Default: all; of a plan that was made by one half of these images the other.
 
     Raises
     ------
     ValueError
-        For denoisers or levels that were not scored, for a denoiser that sees farther than it claims, or was not
-        measured, and if no step ends at or above `until`.
+        For denoisers or levels that were not scored, for steps between levels if those are fewer than three, for
+        fewer than two images, for a denoiser that sees farther than it claims, or was not measured, and if no step
+        ends at or above `until`.
 
     Examples
     --------
@@ -110,6 +126,10 @@ def certify(
     (True, 0.0)
     """
     check_fields(schedule.denoisers, scores)
+    scores = scores.sortby("t")
+    other = samples is None and schedule.planned_by != "" and schedule.planned_by == images_of_scores(scores)
+    if samples is None:
+        samples = OTHER_HALF if other else slice(None)
     names = scores.denoiser.values.tolist()
     which = [names.index(name) for name in schedule.denoisers]
     gaps, distances, weights = step_costs(schedule.times, scores, samples)
@@ -119,6 +139,8 @@ def certify(
     covered = np.isfinite(weights)
     total, far = (0.5 * weights[covered] @ each[covered] for each in (gap, distance))
     many = gap.shape[1]
+    if many < 2:
+        raise ValueError(f"an error takes at least two scored images, got {many}")
     step = np.where(covered, 0.5 * weights, np.nan)
     return Certificate(
         kl=float(total.mean()),
@@ -130,6 +152,12 @@ def certify(
         schedule=schedule,
         until=schedule.times[int(np.flatnonzero(covered).max()) + 1] if covered.any() else schedule.times[0],
         reference=str(scores.attrs["reference"]),
+        interpolation=_by_fewer_levels(
+            schedule.times, scores, samples, which, np.where(covered, 0.5 * weights, 0.0)
+        ),
+        images=many,
+        trained_on=int(scores.attrs.get("trained_on", 0)),
+        other_half=other,
     )
 
 
@@ -140,16 +168,45 @@ def step_costs(
 
     dgamma is infinite, and NaN is returned, where a step ends at t = 0.
     """
-    noise = noise_of(scores)
-    loss, distance = scores.loss.values[..., samples], scores.distance.values[..., samples]
-    reference = scores.denoiser.values.tolist().index(scores.attrs["reference"])
-    onto = _interpolation(scores.t.values, np.asarray(times[:-1]), noise)
-    gaps = np.einsum("kl,dls->dks", onto, loss - loss[reference])
+    noise, levels = noise_of(scores), scores.t.values
+    distance = scores.distance.values[..., samples]
+    onto = _interpolation(levels, np.asarray(times[:-1]), noise)
+    gaps = np.einsum("kl,dls->dks", onto, _gaps(scores, samples))
     distances = np.einsum("kl,dls->dks", onto, distance)
     snr = np.asarray(noise.snr(np.asarray(times)))
     with np.errstate(invalid="ignore"):
         weights = np.diff(snr)
     return gaps, distances, np.where(np.isfinite(weights), weights, np.nan)
+
+
+def _gaps(scores: xr.Dataset, samples: Any) -> FloatArray:
+    """Losses less those of the reference, (denoisers, levels, samples)."""
+    loss = scores.loss.values[..., samples]
+    return np.asarray(loss - loss[scores.denoiser.values.tolist().index(scores.attrs["reference"])])
+
+
+def _by_fewer_levels(
+    times: tuple[float, ...], scores: xr.Dataset, samples: Any, which: list[int], nats: FloatArray
+) -> float:
+    """How much sum_k nats_k gap_k moves, of the steps between levels, by every other level: the larger of two."""
+    noise, levels, begins = noise_of(scores), scores.t.values, np.asarray(times[:-1])
+    onto = _interpolation(levels, begins, noise)
+    between = (onto > 0.0).sum(axis=1) > 1
+    if not between.any():
+        return 0.0
+    if len(levels) < 3:
+        raise ValueError(
+            f"steps begin between the {len(levels)} scored levels, too few to interpolate: score the levels of the "
+            "steps"
+        )
+    gaps = _gaps(scores, samples).mean(axis=2)[which]  # (steps, levels)
+    moved = []
+    for first in (1, 2):
+        kept = np.unique([0, *range(first, len(levels), 2), len(levels) - 1])
+        fewer = np.zeros_like(onto)
+        fewer[:, kept] = _interpolation(levels[kept], begins, noise)
+        moved.append(float(nats[between] @ ((fewer - onto) * gaps).sum(axis=1)[between]))
+    return float(np.abs(moved).max())
 
 
 def until_level(weights: FloatArray, times: tuple[float, ...], until: float) -> FloatArray:
@@ -170,17 +227,30 @@ def until_level(weights: FloatArray, times: tuple[float, ...], until: float) -> 
     return kept
 
 
+def images_of_scores(scores: xr.Dataset) -> str:
+    """A hash of the images that were scored; empty where none was kept."""
+    return str(scores.attrs.get("images", ""))
+
+
 def noise_of(scores: xr.Dataset) -> Noise:
     """The schedule of the noise that scores are of."""
     about = json.loads(scores.attrs["noise"])
-    return noise_schedule(about.pop("name"), **about)
+    if not isinstance(about, dict) or not isinstance(about.get("name"), str):
+        raise ValueError("its noise is no schedule")
+    schedule = noise_schedule(about.pop("name"), **about)
+    if not schedule.gaussian:
+        raise ValueError(f"its noise, {schedule.name}, is not Gaussian")
+    return schedule
 
 
 def _interpolation(levels: FloatArray, times: FloatArray, noise: Noise) -> FloatArray:
-    """Weights (times, levels), linear in ln SNR between neighbouring levels; one level where they agree."""
+    """Weights (times, levels) of gaps between neighbouring levels, which rise; one level where they agree.
+
+    SNR x gap is linear in ln SNR. Gaps fall to their value at SNR 0 in proportion to SNR, as those of any posterior
+    means do.
+    """
     weights = np.zeros((len(times), len(levels)))
-    with np.errstate(divide="ignore"):
-        place, at = np.log(noise.snr(levels)), np.log(noise.snr(times))
+    place, at = (np.asarray(noise.snr(each), dtype=np.float64) for each in (levels, times))
     for row, t in enumerate(times):
         near = int(np.abs(levels - t).argmin())
         if abs(levels[near] - t) < _ROUNDING:
@@ -191,9 +261,13 @@ def _interpolation(levels: FloatArray, times: FloatArray, noise: Noise) -> Float
             raise ValueError(
                 f"a step begins at t = {t:g}, scores are of {levels[0]:g} to {levels[-1]:g}: score that level"
             )
-        low, high = place[above - 1], place[above]  # ln SNR falls with t
-        share = 1.0 if not np.isfinite(high) else (at[row] - high) / (low - high)
-        weights[row, above - 1], weights[row, above] = share, 1.0 - share
+        low, high = place[above - 1], place[above]  # SNR falls with t
+        if high == 0.0:
+            share = at[row] / low
+            weights[row, above - 1], weights[row, above] = share, 1.0 - share
+            continue
+        share = np.log(at[row] / high) / np.log(low / high)
+        weights[row, above - 1], weights[row, above] = share * low / at[row], (1.0 - share) * high / at[row]
     return weights
 
 

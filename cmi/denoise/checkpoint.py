@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from cmi.denoise.networks import GlobalDenoiser, LocalDenoiser, Preconditioned
 from cmi.noise import noise_schedule
-from cmi.output import replacing
+from cmi.output import check_output, replacing
 
 __all__ = ["Checkpoint", "describe_denoiser", "load_denoiser", "save_denoiser"]
 
-_FORMAT = 1
+_FORMAT = 2
 _KINDS: dict[str, type[LocalDenoiser] | type[GlobalDenoiser]] = {"local": LocalDenoiser, "global": GlobalDenoiser}
 _OTHER = "name another file, or remove it"
 
@@ -51,14 +50,10 @@ class Checkpoint:
         self.path = None if path is None else Path(path).expanduser()
         self.denoiser, self.trained, self.about = denoiser, trained, about
         self.saved: dict[str, Any] | None = None
+        self.seen: Tensor | None = None
         if self.path is None:
             return
-        if not self.path.parent.is_dir():
-            raise FileNotFoundError(f"the folder for {self.path} does not exist: make it first")
-        if self.path.is_dir():
-            raise IsADirectoryError(f"{self.path} is a folder: name a file")
-        if not os.access(self.path.parent, os.W_OK):
-            raise PermissionError(f"{self.path} is in a folder that cannot be written to: name another")
+        check_output(self.path, overwrite=True)
         if self.path.exists():
             content = _read(self.path)
             if content["trained"] != trained or content["made"] != _made(denoiser):
@@ -66,7 +61,7 @@ class Checkpoint:
                     f"{self.path} holds a denoiser of other images, another shape or other options: {_OTHER}"
                 )
             _check_weights(self.path, content["network"], denoiser)
-            self.saved = content["state"]
+            self.saved, self.seen = content["state"], content["seen"]
 
     def keep(self, state: dict[str, Any]) -> None:
         """Write the state of the training, all at once; once it is done, with the network."""
@@ -82,9 +77,7 @@ def save_denoiser(denoiser: Preconditioned, path: str | Path, *, overwrite: bool
     FileExistsError, OSError
         If the file exists, or cannot be written.
     """
-    path = Path(path).expanduser()
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"{str(path)!r} exists: choose another name, or overwrite it")
+    path = check_output(path, overwrite=overwrite)
     _write(path, denoiser, {"training": {"done": True}}, {}, {})
 
 
@@ -126,10 +119,11 @@ def load_denoiser(path: str | Path) -> LocalDenoiser | GlobalDenoiser:
         raise ValueError(f"{path} holds no denoiser that this version can read: {error}") from error
     _check_weights(path, content["network"], denoiser)
     denoiser.load_state_dict(content["network"])
+    denoiser.trained_on = content["seen"]
     return denoiser.eval()
 
 
-def _check_weights(path: Path, weights: dict[str, Any], denoiser: Preconditioned) -> None:
+def _check_weights(path: Path, weights: dict[str, Tensor], denoiser: Preconditioned) -> None:
     """Raise a ValueError if they are not those of such a network: of another version's, by the same options."""
     own = {name: value.shape for name, value in denoiser.state_dict().items()}
     if {name: value.shape for name, value in weights.items()} != own:
@@ -164,6 +158,7 @@ def _write(
         "about": about,
         "made": _made(denoiser),
         "state": state,
+        "seen": denoiser.trained_on,
         "network": {name: value.detach().cpu() for name, value in denoiser.state_dict().items()},
     }
     with replacing(path, overwrite=True) as temporary:
@@ -171,14 +166,25 @@ def _write(
 
 
 def _read(path: Path) -> dict[str, Any]:
+    """What a file holds, each part of the kind that it must be."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-        if content["phase-scan denoiser"] != _FORMAT:
-            raise ValueError("another format")
-        found = {key: content[key] for key in ("trained", "about", "made", "state", "network")}
-        found["state"]["training"]["done"]
     except OSError:
         raise
-    except (KeyError, TypeError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except Exception as error:  # of a strange file torch's reader raises nearly anything
         raise ValueError(f"{path} holds no denoiser: {_OTHER}") from error
-    return found
+    if not isinstance(content, dict) or not isinstance(content.get("phase-scan denoiser"), int):
+        raise ValueError(f"{path} holds no denoiser: {_OTHER}")
+    if content["phase-scan denoiser"] != _FORMAT:
+        raise ValueError(f"{path} was written by another version of phase-scan: train anew, to another file")
+    plain = all(isinstance(content.get(part), dict) for part in ("trained", "about", "made", "state", "network"))
+    seen = content.get("seen")
+    if not (
+        plain
+        and isinstance(content["state"].get("training"), dict)
+        and isinstance(content["state"]["training"].get("done"), bool)
+        and all(isinstance(value, Tensor) for value in content["network"].values())
+        and (seen is None or (isinstance(seen, Tensor) and seen.dim() == 1 and seen.dtype == torch.int64))
+    ):
+        raise ValueError(f"{path} holds no denoiser: {_OTHER}")
+    return content

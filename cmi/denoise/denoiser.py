@@ -14,14 +14,25 @@ The first two say nothing where alpha = 0.  References: Ho et al. (2020); Song e
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from cmi.noise import Interpolation, Noise, VariancePreservingCosine, VariancePreservingLinear, noise_schedule
 
-__all__ = ["Denoiser", "OnSchedule", "Shape", "from_clean", "from_epsilon", "from_score", "from_velocity"]
+__all__ = [
+    "Denoiser",
+    "OnSchedule",
+    "Shape",
+    "evaluating",
+    "from_clean",
+    "from_epsilon",
+    "from_score",
+    "from_velocity",
+    "precision",
+]
 
 Shape = tuple[int, int, int]  # channels, rows, columns
 Model = Callable[[Tensor, Tensor], Tensor]
@@ -40,6 +51,9 @@ class Denoiser(nn.Module):
         What is farther than that from a pixel, in rows or in columns, does not enter its value; None: everything
         may. Claimed by who made the denoiser; `receptive_field` measures it.
     """
+
+    # hashes of the images that it was trained on, or chosen by; None: none are known
+    trained_on: Tensor | None = None
 
     def __init__(
         self, shape: Sequence[int], noise: str | Noise = "interpolation", radius: int | None = None
@@ -87,6 +101,11 @@ class Denoiser(nn.Module):
         if found.shape != xt.shape:
             raise ValueError(f"the model gives shape {_of(found)} for images of shape {_of(xt)}")
         return found
+
+    def seen_images(self) -> list[Tensor]:
+        """Hashes of the images that it, or what it is made of, was trained on, as far as they are known."""
+        every = (each.trained_on for each in self.modules() if isinstance(each, Denoiser))
+        return [found for found in every if found is not None]
 
     @property
     def label(self) -> str:
@@ -143,10 +162,11 @@ class _Foreign(Denoiser):
         self.model = model
 
     def _predicted(self, xt: Tensor, t: Tensor) -> Tensor:
-        found = self.model(xt, t.to(xt))
+        own = precision(self, xt.dtype)
+        found = self.model(xt.to(own), t.to(xt.device, own))
         if found.shape != xt.shape:
             raise ValueError(f"the model gives shape {_of(found)} for images of shape {_of(xt)}")
-        return found
+        return found.to(xt.dtype)
 
     def _check_alpha(self, alpha: Tensor, what: str) -> None:
         if not bool((alpha > 0.0).all()):
@@ -271,6 +291,25 @@ def from_velocity(
     if isinstance(schedule, VariancePreservingLinear | VariancePreservingCosine):
         return _Velocity(model, shape, schedule, radius)
     raise ValueError(f"a velocity is known of interpolation and of vp schedules, not of {schedule.name}")
+
+
+def precision(module: nn.Module, other: torch.dtype) -> torch.dtype:
+    """Of the parameters of a module, in which it computes; the other one if it has none."""
+    return next((p.dtype for p in module.parameters() if p.is_floating_point()), other)
+
+
+@contextmanager
+def evaluating(denoisers: Iterable[nn.Module]) -> Iterator[None]:
+    """Without dropout and its like for a while; afterwards every part is as it was."""
+    every = [part for denoiser in denoisers for part in denoiser.modules()]
+    before = [part.training for part in every]
+    for part in every:
+        part.training = False
+    try:
+        yield
+    finally:
+        for part, was in zip(every, before, strict=True):
+            part.training = was
 
 
 def _of(x: Tensor) -> tuple[int, ...]:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cmi.data.sample_set import SampleSet
 from cmi.scan import data_of
 
-__all__ = ["fingerprint", "images_of", "parted", "set_aside"]
+__all__ = ["fingerprint", "image_hashes", "images_of", "not_among", "parted", "set_aside"]
 
 _SPLIT, _ASIDE = 11, 16  # first words of the spawn keys
 _SHARE, _MOST = 1 / 6, 10_000  # of the images are set aside, and at most so many
@@ -47,9 +49,7 @@ def images_of(data: Any, channel_axis: int | None = None) -> Tensor:
                 "a tensor of images is floating point, of shape (n, channels, rows, columns), got "
                 f"{data.dtype} of shape {tuple(data.shape)}"
             )
-        if not bool(torch.isfinite(data).all()):
-            raise ValueError("images hold values that are not finite")
-        return data.float()
+        return _finite(data.detach().cpu())
     samples, _ = data_of(data)
     values = samples.values.reshape(len(samples.values), *samples.shape)
     if isinstance(data, SampleSet):
@@ -62,7 +62,15 @@ def images_of(data: Any, channel_axis: int | None = None) -> Tensor:
         values = values[:, :, None]
     if values.ndim != 4:
         raise ValueError(f"denoisers are for images and lines, samples of shape {samples.shape} are neither")
-    return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
+    return _finite(torch.from_numpy(np.ascontiguousarray(values)))
+
+
+def _finite(values: Tensor) -> Tensor:
+    """In single precision, if that holds them."""
+    found = values.float()
+    if not bool(torch.isfinite(found).all()):
+        raise ValueError("images hold values that are not finite, or beyond single precision")
+    return found
 
 
 def parted(n: int, held_out: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -101,3 +109,26 @@ def set_aside(images: Tensor, seed: int) -> tuple[Tensor, Tensor]:
 def fingerprint(images: Tensor) -> str:
     """SHA-256 of the values: whether two sets are the same."""
     return hashlib.sha256(images.numpy(force=True).tobytes()).hexdigest()
+
+
+def image_hashes(images: Tensor) -> Tensor:
+    """A number for every image, (n,) of 64 bits: the same for values that agree to three digits and a half.
+
+    So images that were scaled in single and in double precision have the same.
+    """
+    # + 0.0: there are two zeros; 12 bits of the mantissa are kept, rounded
+    bits = (images.detach().cpu().float() + 0.0).contiguous().numpy().view(np.int32).astype(np.int64)
+    rounded = ((bits + 0x400) & ~0x7FF).reshape(len(images), -1)
+    digests = [hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in rounded]
+    return torch.from_numpy(np.frombuffer(b"".join(digests), dtype=np.int64).copy())
+
+
+def not_among(images: Tensor, others: Tensor) -> NDArray[np.bool_]:
+    """Which images, (n,), are not among those of some hashes: of an image that is there k times k are left out."""
+    left = Counter(others.tolist())
+    found = np.ones(len(images), dtype=bool)
+    for row, each in enumerate(image_hashes(images).tolist()):
+        if left[each] > 0:
+            left[each] -= 1
+            found[row] = False
+    return found

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cmi.checks import whole_number
-from cmi.denoise.denoiser import Denoiser
+from cmi.denoise.denoiser import Denoiser, precision
 from cmi.noise import Noise
 
 __all__ = ["GlobalDenoiser", "LocalDenoiser", "Preconditioned"]
@@ -78,7 +78,9 @@ class Preconditioned(Denoiser):
         inverse = torch.where(spread > 0.0, 1.0 / spread, 0.0)  # of a constant pixel without noise
         u = (xt - alpha * mean) * inverse
         linear = mean + alpha * std**2 * inverse * u
-        clean = linear + sigma * std * inverse * self.correction(u, told_level(alpha, sigma)).to(xt.dtype)
+        own = precision(self, xt.dtype)
+        found = self.correction(u.to(own), told_level(alpha, sigma).to(own)).to(xt.dtype)
+        clean = linear + sigma * std * inverse * found
         return torch.where(sigma > 0.0, clean, xt / torch.where(sigma > 0.0, 1.0, alpha))
 
     def scale(self, alpha: Tensor, sigma: Tensor) -> Tensor:

@@ -26,12 +26,14 @@ from torch.nn import functional
 
 from cmi.checks import whole_number
 from cmi.denoise.denoiser import Denoiser
+from cmi.denoise.images import image_hashes
 from cmi.noise import Noise
 
 __all__ = ["EmpiricalDenoiser", "GaussianDenoiser"]
 
 _BLOCK = 2**25  # bytes that a block of numbers may take
 _KEPT = 64  # levels whose filters are remembered
+_LEAST = 1e-13  # of the largest variance, as noise in a square
 _ROUNDING = 1e-12  # of the largest eigenvalue: below, a direction does not vary
 
 
@@ -78,6 +80,8 @@ class GaussianDenoiser(Denoiser):
         if s.shape != (d, d) or not np.isfinite(s).all() or not np.allclose(s, s.T, atol=1e-9 * np.abs(s).max()):
             raise ValueError(f"the covariance of images of {d} values is symmetric, ({d}, {d}), got {s.shape}")
         values, vectors = np.linalg.eigh(s)
+        if not np.isfinite(np.asarray(mean, dtype=np.float64)).all():
+            raise ValueError("the mean holds values that are not finite")
         if values[0] < -1e-8 * max(values[-1], 1e-300):
             raise ValueError(f"the covariance has the eigenvalue {values[0]:.3g}: none may lie below 0")
         self.covariance = s
@@ -140,7 +144,8 @@ class GaussianDenoiser(Denoiser):
             inside = which >= 0
             both = inside[:, :, None] & inside[:, None, :]
             noisy = np.where(both, self.covariance[which[:, :, None], which[:, None, :]], 0.0)
-            noisy += variance * np.eye(patches.shape[1])
+            # never singular: pixels that say the same are told apart by no noise below rounding
+            noisy += max(variance, _LEAST * float(np.diagonal(self.covariance).max())) * np.eye(patches.shape[1])
             own = np.arange(begin, begin + len(which))[:, None] + rows * columns * np.arange(channels)
             cross = np.where(inside[:, :, None], self.covariance[which[:, :, None], own[:, None, :]], 0.0)
             weights = np.linalg.solve(noisy, cross)  # (pixels, patch, channels)
@@ -163,8 +168,8 @@ class EmpiricalDenoiser(Denoiser):
 
     Raises
     ------
-    ValueError
-        For images of another shape, none, or values that are not finite.
+    TypeError, ValueError
+        For images of another shape, none, or values that are not finite or whole numbers.
 
     Examples
     --------
@@ -182,12 +187,17 @@ class EmpiricalDenoiser(Denoiser):
         clean = torch.as_tensor(np.asarray(images) if not isinstance(images, Tensor) else images)
         if clean.dim() != 4 or len(clean) == 0:
             raise ValueError(f"images have shape (N, channels, rows, columns), got {tuple(clean.shape)}")
+        if not clean.is_floating_point():
+            raise TypeError(
+                f"images are floating point, got {clean.dtype}: images_of scales whole numbers as scores do"
+            )
         if not bool(torch.isfinite(clean).all()):
             raise ValueError("images hold values that are not finite")
         channels, rows, columns = clean.shape[1:]
         radius = None if radius is None else whole_number(radius, "radius", least=0)
         super().__init__((channels, rows, columns), noise, radius)
         self.register_buffer("images", clean.double(), persistent=False)
+        self.trained_on = image_hashes(clean)
 
     def denoised(self, xt: Tensor, t: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:  # noqa: ARG002
         """Weights in double precision, the largest kept aside while they are summed."""

@@ -21,7 +21,16 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy.optimize import Bounds, LinearConstraint, milp
 
-from cmi.denoise.certificate import Certificate, certify, check_fields, step_costs, until_level
+from cmi.denoise.certificate import (
+    OTHER_HALF,
+    PLANNED_HALF,
+    Certificate,
+    certify,
+    check_fields,
+    images_of_scores,
+    step_costs,
+    until_level,
+)
 from cmi.denoise.schedule import Schedule
 
 __all__ = ["Plan", "plan_schedule"]
@@ -93,8 +102,8 @@ def plan_schedule(
     Raises
     ------
     ValueError
-        Without one of the budgets, with both, with one that no plan keeps; for a `below` that was not scored; and
-        as `certify`.
+        Without one of the budgets, with both, with one that no plan keeps; for a `below` that was not scored; for a
+        reference of no operations; and as `certify`.
 
     Examples
     --------
@@ -114,29 +123,38 @@ def plan_schedule(
     budget = float(budget_nats if budget_nats is not None else budget_flops)  # type: ignore[arg-type]
     if not 0.0 <= budget < np.inf:
         raise ValueError(f"a budget is at least 0 and finite, got {budget}")
+    scores = scores.sortby("t")
     names = scores.denoiser.values.tolist()
     at = tuple(float(t) for t in ([*scores.t.values[::-1], 0.0] if times is None else times))
-    half, other = slice(0, None, 2), slice(1, None, 2)
     check_fields([*names, *([] if below is None else [below])], scores)
-    gaps, _, weights = step_costs(at, scores, half)
+    gaps, _, weights = step_costs(at, scores, PLANNED_HALF)
     weights = until_level(weights, at, until)
     covered = np.isfinite(weights)
     nats = np.where(covered, 0.5 * np.where(covered, weights, 0.0) * gaps.mean(axis=2), 0.0)
     reference = names.index(scores.attrs["reference"])
     flops = np.repeat(scores.flops.values.astype(np.float64)[:, None], len(at) - 1, axis=1)
     most = float(flops[reference].sum())
+    if not most > 0.0:
+        raise ValueError(
+            f"the operations of {names[reference]!r} were not counted, as of a model that does not compute with "
+            "torch: put them into the flops of the scores"
+        )
     rest = reference if below is None else names.index(below)
     flops[:, ~covered] = np.where(np.arange(len(names)) == rest, flops[rest, 0], np.inf)[:, None]
     allowed = np.isfinite(flops)  # what no certificate covers is left to one
     goal, limit = (flops, nats) if budget_nats is not None else (nats, flops)
-    chosen = _choose(goal, limit, allowed, budget)
-    schedule = Schedule(at, [names[k] for k in chosen])
+    try:
+        chosen = _choose(goal, limit, allowed, budget)
+    except ValueError as error:
+        unit = "nats" if budget_nats is not None else f"operations; the reference takes {most:.3g}"
+        raise ValueError(f"{error} {unit}") from None
+    schedule = Schedule(at, [names[k] for k in chosen], images_of_scores(scores))
     steps = np.arange(len(at) - 1)
     return Plan(
         schedule,
-        certify(schedule, scores, until=until, samples=other),
+        certify(schedule, scores, until=until, samples=OTHER_HALF),
         float(nats[chosen, steps].sum()),
-        certify(schedule, scores, samples=other),
+        certify(schedule, scores, samples=OTHER_HALF),
         float(flops[chosen, steps].sum()),
         most,
         schedule.windows(names[reference]),
@@ -154,7 +172,7 @@ def _choose(goal: FloatArray, limit: FloatArray, allowed: NDArray[np.bool_], bud
     least = more.min(axis=0)
     left = budget - float(least.sum())
     if left < 0.0:
-        raise ValueError(f"no plan keeps a budget of {budget:g}: give more")
+        raise ValueError(f"no plan keeps a budget of {budget:.3g}: the least that one takes is {least.sum():.3g}")
     more = more - least
     allowed = allowed & (more <= left)
     best = np.where(allowed, more, np.inf).argmin(axis=0)  # within the budget

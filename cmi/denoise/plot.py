@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from cmi.checks import whole_number
+from cmi.denoise.certificate import noise_of
 from cmi.denoise.images import images_of
 from cmi.figures import BLUE, INK, new_figure
+from cmi.noise import Noise, noise_schedule
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -129,6 +132,20 @@ def plot_gap_maps(scores: xr.Dataset, name: str) -> Figure:
     return figure
 
 
+def _levels_on(noise: Noise, scan: PhaseScan) -> NDArray[np.float64]:
+    """Where the levels of a scan lie on another schedule, by their SNR; NaN where it does not reach that."""
+    about = dict(scan.config["noise"])
+    own = noise_schedule(about.pop("name"), **about)
+    if not own.gaussian:
+        raise ValueError(f"the scan is of noise that is not Gaussian, {own.name}: it has no place on this axis")
+    t = np.asarray(scan.dataset.t.values, dtype=np.float64)
+    if own == noise:
+        return t
+    snr = np.asarray(own.snr(t))
+    reached = (snr >= noise.snr(1.0)) & (snr <= noise.snr(0.0))
+    return np.where(reached, noise.time(np.where(reached, snr, noise.snr(0.5))), np.nan)
+
+
 def plot_plan(plan: Plan, scores: xr.Dataset, scan: PhaseScan | None = None, ax: Axes | None = None) -> Axes:
     """Draw which radius a plan uses at every noise level, the levels of the global one shaded, and xi(t) of a scan.
 
@@ -138,8 +155,14 @@ def plot_plan(plan: Plan, scores: xr.Dataset, scan: PhaseScan | None = None, ax:
     scores : xarray.Dataset
         By which it was made.
     scan : PhaseScan, optional
-        Of the same data and schedule: its Markov length is drawn on the same axis, in pixels.
+        Of the same data: its Markov length is drawn on the same axis, in pixels, of another schedule where the SNR
+        is the same.
     ax : matplotlib Axes, optional
+
+    Raises
+    ------
+    ValueError
+        For a scan of noise that is not Gaussian.
 
     Examples
     --------
@@ -168,11 +191,11 @@ def plot_plan(plan: Plan, scores: xr.Dataset, scan: PhaseScan | None = None, ax:
             ax.plot(ends, [radius[name]] * 2, color=BLUE, linewidth=3.0, solid_capstyle="butt")
     ax.plot([], [], color=BLUE, linewidth=3.0, label="local")
     if scan is not None:
+        t = _levels_on(noise_of(scores), scan)
         lengths = scan.markov_length
-        t = scan.dataset.t.values
         xi = np.array([length.value for length in lengths])
         low, high = np.array([length.interval for length in lengths]).T
-        known = np.isfinite(xi) & np.isfinite(high)
+        known = np.isfinite(xi) & np.isfinite(high) & np.isfinite(t)
         ax.errorbar(
             t[known],
             xi[known],

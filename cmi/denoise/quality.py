@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cmi.checks import whole_number
+from cmi.checks import LARGEST_SEED, whole_number
 from cmi.denoise.images import images_of
 
 __all__ = ["FeatureNetwork", "compare_images", "train_features"]
@@ -162,15 +162,8 @@ def compare_images(
     (['wasserstein', 'mmd', 'classifier'], True)
     """
     x, every = images_of(drawn), images_of(real)
-    seed = whole_number(seed, "seed", least=0)
-    if x.shape[1:] != every.shape[1:]:
-        raise ValueError(f"drawn images have shape {tuple(x.shape[1:])}, real ones {tuple(every.shape[1:])}")
-    if len(x) < _LEAST:
-        raise ValueError(f"to compare takes at least {_LEAST} images, got {len(x)}")
-    if len(every) < 2 * len(x):
-        raise ValueError(
-            f"{len(x)} drawn images are compared with at least {2 * len(x)} real ones, got {len(every)}"
-        )
+    seed = whole_number(seed, "seed", least=0, most=LARGEST_SEED)
+    check_comparison(len(x), tuple(x.shape[1:]), every)
     every = every[torch.from_numpy(_rng(seed, 4).permutation(len(every)))]
     other, reference = every[: len(x)], every[len(x) :]
     measures: dict[str, Callable[[Tensor], tuple[float, float]]] = {
@@ -183,6 +176,16 @@ def compare_images(
         measures["frechet"] = lambda a: _frechet(_in_chunks(features, a).double().numpy(), seen, seed)
     rows = {name: (*measure(x), *measure(other)) for name, measure in measures.items()}
     return pd.DataFrame.from_dict(rows, orient="index", columns=["value", "stderr", "floor", "floor_stderr"])
+
+
+def check_comparison(n: int, shape: tuple[int, ...], real: Tensor) -> None:
+    """Raise a ValueError if so many drawn images of that shape cannot be compared with the real ones."""
+    if shape != tuple(real.shape[1:]):
+        raise ValueError(f"drawn images have shape {shape}, real ones {tuple(real.shape[1:])}")
+    if n < _LEAST:
+        raise ValueError(f"to compare takes at least {_LEAST} images, got {n}")
+    if len(real) < 2 * n:
+        raise ValueError(f"{n} drawn images are compared with at least {2 * n} real ones, got {len(real)}")
 
 
 def _flat(x: Tensor) -> FloatArray:

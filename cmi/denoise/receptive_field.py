@@ -1,8 +1,8 @@
 """The receptive field: which pixels of a noisy image enter a denoised pixel, measured, not claimed.
 
-In double precision, in two ways that must agree.  Gradient: where d x0_hat_i / d xt_j is not 0.  Perturbation: all
-pixels that have no gradient are changed at once, and no digit of x0_hat_i may move; if one does, or if there is no
-gradient to be had, pixels are changed one by one.
+In double precision, where the model computes in it, in two ways that must agree.  Gradient: where
+d x0_hat_i / d xt_j is not 0.  Perturbation: all pixels that have no gradient are changed at once, and no digit of
+x0_hat_i may move; if one does, or if there is no gradient to be had, pixels are changed one by one.
 """
 
 from __future__ import annotations
@@ -101,12 +101,12 @@ def receptive_field(
     for row, column in at:
         if not (0 <= row < rows and 0 <= column < columns):
             raise ValueError(f"the pixel {(row, column)} lies outside images of {rows} x {columns}")
-    net = _double(denoiser)
+    net, precision = _measurable(denoiser)
     seen = np.zeros((len(at), rows, columns), dtype=bool)
     generator = torch.Generator().manual_seed(_SEED)
-    device = next((p.device for p in (*net.parameters(), *net.buffers())), torch.device("cpu"))
+    device = _place(net)
     for t in times:
-        xt, other = torch.randn(2, 1, channels, rows, columns, generator=generator, dtype=torch.float64).to(device)
+        xt, other = torch.randn(2, 1, channels, rows, columns, generator=generator, dtype=precision).to(device)
         for which, place in enumerate(at):
             seen[which] |= _by_gradient(net, xt, t, place)
             if _moved(net, xt, t, place, torch.as_tensor(~seen[which], device=device), other):
@@ -114,9 +114,19 @@ def receptive_field(
     return ReceptiveField(tuple(at), seen)
 
 
-def _double(denoiser: Denoiser) -> Denoiser:
-    """A copy that can be measured: double precision, no dropout."""
-    return copy.deepcopy(denoiser).double().eval()
+def _measurable(denoiser: Denoiser) -> tuple[Denoiser, torch.dtype]:
+    """A copy without dropout, in double precision, or as it is if what it calls cannot be brought to that."""
+    double = copy.deepcopy(denoiser).double().eval()
+    try:
+        with torch.no_grad():
+            double(torch.zeros(1, *denoiser.shape, dtype=torch.float64, device=_place(double)), 0.5)
+    except RuntimeError:  # a network inside a function, which is no part of the module
+        return copy.deepcopy(denoiser).eval(), torch.float32
+    return double, torch.float64
+
+
+def _place(net: Denoiser) -> torch.device:
+    return next((p.device for p in (*net.parameters(), *net.buffers())), torch.device("cpu"))
 
 
 def _by_gradient(net: Denoiser, xt: Tensor, t: float, place: tuple[int, int]) -> NDArray[np.bool_]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["certificate_report", "plan_report", "quality_report", "scores_report"]
 
 _LEVELS = 9  # columns
+_FAR = 0.1  # of the certificate, by which interpolated levels may move it
 
 
 def scores_report(scores: xr.Dataset) -> Group:
@@ -55,7 +56,12 @@ def scores_report(scores: xr.Dataset) -> Group:
         f"{scores.sizes['sample']} images; reference {reference}. Gap and distance differ by {worst:.1f} errors at "
         f"most: {sign}."
     )
-    return Group(table, Text(text))
+    known = int(scores.attrs.get("trained_on", 0))
+    return Group(table, Text(text), *([Text(_not_held_out(known))] if known else []))
+
+
+def _not_held_out(known: int) -> str:
+    return f"Not held out: a denoiser was trained on {known} of the scored images, whose losses are too low."
 
 
 def certificate_report(found: Certificate) -> Group:
@@ -76,7 +82,22 @@ def certificate_report(found: Certificate) -> Group:
         f"By the distance to {found.reference}, as if that were the posterior mean: {found.distance:.4g} +- "
         f"{found.distance_stderr:.2g}."
     )
-    return Group(table, Text(total), Text(other))
+    rest = []
+    if found.other_half:
+        rest.append(Text(f"By the {found.images} images that the plan was not made by."))
+    if found.trained_on:
+        rest.append(Text(_not_held_out(found.trained_on)))
+    if found.interpolation > 0.0:
+        advice = " Too far for these steps: score the levels at which they begin." * (
+            found.interpolation > max(_FAR * abs(found.kl), 3.0 * found.stderr)
+        )
+        rest.append(
+            Text(
+                "Steps begin between the scored levels; by every other level the sum differs by "
+                f"{found.interpolation:.2g}.{advice}"
+            )
+        )
+    return Group(table, Text(total), Text(other), *rest)
 
 
 def plan_report(plan: Plan) -> Group:

@@ -21,17 +21,19 @@ from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cmi.checks import whole_number
-from cmi.denoise.denoiser import Denoiser
+from cmi.denoise.denoiser import Denoiser, evaluating
 from cmi.denoise.plan import Plan
 from cmi.denoise.schedule import Schedule, time_grid
 from cmi.denoise.trainer import find_device
 
 __all__ = ["HybridDenoiser", "sample"]
 
-_SAMPLES, _STEPS = 13, 14  # first words of the spawn keys
+_SAMPLES = 13  # first word of the spawn keys
+_LITTLE = 1e-3  # SNR at which noisy images are noise, to a part in 1e3 of the variance
 Kind = Literal["sde", "ode"]
 
 
@@ -105,7 +107,7 @@ def sample(
     times: np.ndarray | None = None,
     kind: Kind = "sde",
     heun: bool = True,
-    start: Tensor | None = None,
+    start: Tensor | NDArray[np.floating] | None = None,
     batch: int = 250,
     seed: int = 0,
     device: str = "auto",
@@ -122,12 +124,12 @@ def sample(
     steps : int
         Even steps in t from 1 to 0, where neither `times` nor a schedule says otherwise.
     times : (steps + 1,) array, optional
-        Falling noise levels. From t = 1, or where the SNR is so small that nothing but noise is left.
+        Falling noise levels. Without a start from t = 1, or where nothing but noise is left: SNR at most 1e-3.
     kind : {"sde", "ode"}
         Stochastic or deterministic.
     heun : bool
         Of the ODE: second order, two calls of the denoiser a step; else Euler, which is DDIM.
-    start : (n, channels, rows, columns) tensor, optional
+    start : (n, channels, rows, columns) tensor or array, optional
         Noisy images at the first level. Default: sigma times standard normal numbers.
     batch : int
         Images at once. Images do not depend on it, but for rounding.
@@ -146,7 +148,8 @@ def sample(
     Raises
     ------
     TypeError, ValueError
-        For times that do not fall within [0, 1], a start of another shape, and values that are not finite.
+        For times that do not fall within [0, 1], or begin below t = 1 without a start, a start of another shape,
+        and values that are not finite.
 
     Examples
     --------
@@ -164,10 +167,16 @@ def sample(
     if times is None:
         times = np.asarray(denoiser.schedule.times) if isinstance(denoiser, HybridDenoiser) else time_grid(steps)
     falling = np.asarray(Schedule.of_one("", [float(t) for t in times]).times)
-    if start is not None and tuple(start.shape) != (n, *denoiser.shape):
-        raise ValueError(f"the start must have shape {(n, *denoiser.shape)}, got {tuple(start.shape)}")
+    given = None if start is None else torch.as_tensor(start).float()
+    if given is not None and tuple(given.shape) != (n, *denoiser.shape):
+        raise ValueError(f"the start must have shape {(n, *denoiser.shape)}, got {tuple(given.shape)}")
     where = find_device(device)
-    moved = denoiser.to(where).eval()
+    if start is None and float(denoiser.noise.snr(falling[0])) > _LITTLE:
+        raise ValueError(
+            f"sampling begins at t = {falling[0]:g}, where noisy images are not yet noise alone: give them as "
+            "start, or begin at t = 1"
+        )
+    moved = denoiser.to(where)
     found = torch.empty(n, *denoiser.shape)
     calls = _calls(falling, kind, heun)
     chunks = [range(begin, min(begin + batch, n)) for begin in range(0, n, batch)]
@@ -179,13 +188,16 @@ def sample(
         if progress is not None:
             progress(done, calls * len(chunks))
 
-    for rows in chunks:
-        drawn = [np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_SAMPLES, row))) for row in rows]
-        first = None if start is None else start[rows.start : rows.stop].to(where)
-        x = _run(moved, drawn, falling, kind, heun, first, where, count)
-        if not bool(torch.isfinite(x).all()):
-            raise ValueError("sampling has led to values that are not finite: take more steps, or another denoiser")
-        found[rows.start : rows.stop] = x.float().cpu()
+    with evaluating([moved]):
+        for rows in chunks:
+            drawn = [np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_SAMPLES, row))) for row in rows]
+            first = None if given is None else given[rows.start : rows.stop].to(where)
+            x = _run(moved, drawn, falling, kind, heun, first, where, count)
+            if not bool(torch.isfinite(x).all()):
+                raise ValueError(
+                    "sampling has led to values that are not finite: take more steps, or another denoiser"
+                )
+            found[rows.start : rows.stop] = x.float().cpu()
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby, pairwise
 from os import PathLike
 from pathlib import Path
@@ -18,6 +18,7 @@ from cmi.output import check_output, replacing
 __all__ = ["Schedule", "load_schedule", "save_schedule", "time_grid"]
 
 _FORMAT = 1
+_LEAST = 1e-9  # noise levels below cannot be told from 0 in single precision
 
 
 def time_grid(steps: int, start: float = 1.0, end: float = 0.0) -> NDArray[np.float64]:
@@ -44,6 +45,8 @@ class Schedule:
         Falling, in [0, 1].
     denoisers : sequence of str
         A name per step, one fewer than times.
+    planned_by : str
+        Of a plan: which scored images it was made by one half of, so that `certify` takes the other.
 
     Examples
     --------
@@ -54,17 +57,21 @@ class Schedule:
 
     times: tuple[float, ...]
     denoisers: tuple[str, ...]
+    planned_by: str = field(default="", compare=False, repr=False)
 
-    def __init__(self, times: Iterable[float], denoisers: Sequence[str]) -> None:
+    def __init__(self, times: Iterable[float], denoisers: Sequence[str], planned_by: str = "") -> None:
         at, names = tuple(float(t) for t in times), tuple(denoisers)
         if len(at) < 2 or any(not b < a for a, b in pairwise(at)):
             raise ValueError(f"times of a schedule fall from step to step, got {len(at)} of them")
         if not (at[0] <= 1.0 and at[-1] >= 0.0):
             raise ValueError(f"times lie in [0, 1], got {at[0]:g} to {at[-1]:g}")
+        if any(0.0 < t < _LEAST for t in at):
+            raise ValueError(f"times are 0 or at least {_LEAST:g}, got {min(t for t in at if t > 0.0):g}")
         if len(names) != len(at) - 1:
             raise ValueError(f"{len(at)} times make {len(at) - 1} steps, got {len(names)} names of denoisers")
         object.__setattr__(self, "times", at)
         object.__setattr__(self, "denoisers", names)
+        object.__setattr__(self, "planned_by", planned_by)
 
     @classmethod
     def of_one(cls, name: str, times: Iterable[float]) -> Schedule:
@@ -113,7 +120,12 @@ def save_schedule(schedule: Schedule, path: str | PathLike[str], *, overwrite: b
         If the file exists, or cannot be written.
     """
     target = check_output(path, overwrite=overwrite)
-    content = {"phase-scan schedule": _FORMAT, "times": schedule.times, "denoisers": schedule.denoisers}
+    content = {
+        "phase-scan schedule": _FORMAT,
+        "times": schedule.times,
+        "denoisers": schedule.denoisers,
+        "planned by": schedule.planned_by,
+    }
     with replacing(target, overwrite=overwrite) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n")
 
@@ -131,8 +143,13 @@ def load_schedule(path: str | PathLike[str]) -> Schedule:
         raise FileNotFoundError(f"there is no file {str(path)!r}")
     try:
         content = json.loads(path.read_text())
-        if content["phase-scan schedule"] != _FORMAT:
-            raise ValueError("it is of another format")
-        return Schedule(content["times"], [str(name) for name in content["denoisers"]])
-    except (ValueError, KeyError, TypeError) as error:
+        if not isinstance(content, dict) or content.get("phase-scan schedule") != _FORMAT:
+            raise ValueError("it is something else, or of another format")
+        times, names = content.get("times"), content.get("denoisers")
+        if not isinstance(times, list) or not all(type(t) in (int, float) for t in times):
+            raise ValueError("its times are no list of numbers")
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ValueError("its denoisers are no list of names")
+        return Schedule(times, names, str(content.get("planned by", "")))
+    except (ValueError, OverflowError, RecursionError) as error:
         raise ValueError(f"{path.name} holds no schedule: {error}") from error

@@ -24,19 +24,26 @@ import xarray as xr
 from torch import Tensor
 
 from cmi.checks import whole_number
-from cmi.denoise.denoiser import Denoiser
-from cmi.denoise.images import images_of
+from cmi.denoise.certificate import noise_of
+from cmi.denoise.denoiser import Denoiser, evaluating
+from cmi.denoise.images import fingerprint, images_of, not_among
 from cmi.denoise.receptive_field import receptive_field
 from cmi.denoise.trainer import find_device
 from cmi.netcdf import read_netcdf, write_netcdf
 from cmi.scan import levels_of
 
-__all__ = ["flops_of", "load_scores", "save_scores", "score_denoiser", "score_denoisers"]
+__all__ = ["flops_of", "load_scores", "save_scores", "score_denoiser", "score_denoisers", "unseen_images"]
 
 _NOISE = 12  # first word of the spawn key
 _LEAST = 10  # images
 _FORMAT = 1
-_PARTS = ("loss", "distance", "mse", "mse_stderr", "gap", "gap_stderr", "snr", "radius", "field", "flops")
+_PER_IMAGE, _PER_PIXEL = ("denoiser", "t", "sample"), ("denoiser", "t", "y", "x")
+_DIMS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("loss", "distance"), _PER_IMAGE),
+    **dict.fromkeys(("mse", "mse_stderr", "gap", "gap_stderr"), _PER_PIXEL),
+    **dict.fromkeys(("radius", "field", "flops"), ("denoiser",)),
+    "snr": ("t",),
+}
 
 
 def score_denoiser(
@@ -110,7 +117,9 @@ def score_denoisers(
     xarray.Dataset
         ``loss`` and ``distance`` (denoiser, t, sample), summed over an image; ``mse``, ``mse_stderr``, ``gap`` and
         ``gap_stderr`` (denoiser, t, y, x), per pixel, summed over channels; ``radius`` (claimed, -1: global),
-        ``field`` (measured radius, -1: not measured) and ``flops`` (of one image) of every denoiser; ``snr``.
+        ``field`` (measured radius, -1: not measured) and ``flops`` (of one image) of every denoiser; ``snr``. The
+        attribute ``trained_on`` counts the images that a denoiser is known to have been trained on: 0 if they are
+        held out, as they should be (`unseen_images`).
 
     Raises
     ------
@@ -142,39 +151,39 @@ def score_denoisers(
     flops = [flops_of(denoiser) for denoiser in denoisers.values()]
     loss, distance = np.zeros((2, len(names), len(times), n))
     maps = np.zeros((4, len(names), len(times), rows, columns))  # sums: square, square^2, gap, gap^2
-    moved = {name: denoiser.to(where).eval() for name, denoiser in denoisers.items()}
+    moved = {name: denoiser.to(where) for name, denoiser in denoisers.items()}
     order = [names.index(reference), *(k for k in range(len(names)) if names[k] != reference)]
-    for level, t in enumerate(times):
-        rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_NOISE, round(t * 1e12))))
-        alpha, sigma = float(first.noise.alpha(t)), float(first.noise.sigma(t))
-        for begin in range(0, n, batch):
-            some = slice(begin, min(begin + batch, n))
-            x0 = images[some].to(where)
-            eps = torch.from_numpy(rng.standard_normal(tuple(x0.shape), dtype=np.float32)).to(where)
-            xt = alpha * x0 + sigma * eps
-            for number in order:
-                found = _denoised(moved[names[number]], xt, float(t), names[number])
-                square = (found - x0.double()).square().sum(dim=1)
-                if number == order[0]:
-                    best, least = found, square
-                loss[number, level, some] = square.sum(dim=(1, 2)).cpu().numpy()
-                distance[number, level, some] = (found - best).square().sum(dim=(1, 2, 3)).cpu().numpy()
-                for kind, values in enumerate((square, square**2, square - least, (square - least) ** 2)):
-                    maps[kind, number, level] += values.sum(dim=0).cpu().numpy()
-        if progress is not None:
-            progress(level + 1, len(times))
+    with evaluating(moved.values()):
+        for level, t in enumerate(times):
+            rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_NOISE, round(t * 1e12))))
+            alpha, sigma = float(first.noise.alpha(t)), float(first.noise.sigma(t))
+            for begin in range(0, n, batch):
+                some = slice(begin, min(begin + batch, n))
+                x0 = images[some].to(where)
+                eps = torch.from_numpy(rng.standard_normal(tuple(x0.shape), dtype=np.float32)).to(where)
+                xt = alpha * x0 + sigma * eps
+                for number in order:
+                    found = _denoised(moved[names[number]], xt, float(t), names[number])
+                    square = (found - x0.double()).square().sum(dim=1)
+                    if number == order[0]:
+                        best, least = found, square
+                    loss[number, level, some] = square.sum(dim=(1, 2)).cpu().numpy()
+                    distance[number, level, some] = (found - best).square().sum(dim=(1, 2, 3)).cpu().numpy()
+                    for kind, values in enumerate((square, square**2, square - least, (square - least) ** 2)):
+                        maps[kind, number, level] += values.sum(dim=0).cpu().numpy()
+            if progress is not None:
+                progress(level + 1, len(times))
     maps /= n
     errors = [np.sqrt(np.maximum(maps[k + 1] - maps[k] ** 2, 0.0) / (n - 1)) for k in (0, 2)]
-    pixel = ("denoiser", "t", "y", "x")
     radii = [-1 if d.radius is None else d.radius for d in denoisers.values()]
     return xr.Dataset(
         {
-            "loss": (("denoiser", "t", "sample"), loss),
-            "distance": (("denoiser", "t", "sample"), distance),
-            "mse": (pixel, maps[0]),
-            "mse_stderr": (pixel, errors[0]),
-            "gap": (pixel, maps[2]),
-            "gap_stderr": (pixel, errors[1]),
+            "loss": (_PER_IMAGE, loss),
+            "distance": (_PER_IMAGE, distance),
+            "mse": (_PER_PIXEL, maps[0]),
+            "mse_stderr": (_PER_PIXEL, errors[0]),
+            "gap": (_PER_PIXEL, maps[2]),
+            "gap_stderr": (_PER_PIXEL, errors[1]),
         },
         coords={
             "denoiser": names,
@@ -184,8 +193,38 @@ def score_denoisers(
             "field": ("denoiser", field),
             "flops": ("denoiser", flops),
         },
-        attrs={"format": _FORMAT, "reference": reference, "noise": json.dumps(first.noise.to_dict()), "seed": seed},
+        attrs={
+            "format": _FORMAT,
+            "reference": reference,
+            "noise": json.dumps(first.noise.to_dict()),
+            "seed": str(seed),
+            "images": fingerprint(images),
+            "trained_on": n - len(unseen_images(images, denoisers.values())),
+        },
     )
+
+
+def unseen_images(data: Any, denoisers: Iterable[Denoiser]) -> Tensor:
+    """Those of the images that no denoiser is known to have been trained on, (n, channels, rows, columns).
+
+    Networks remember, in their files too, which images they were trained on or chosen by; the others of a set were
+    set aside, or are of another set. Known by their values: an image that repeats counts as often as it is there,
+    and of data that have few states draws that only look the same are left out too.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cmi.denoise import EmpiricalDenoiser
+    >>> images = torch.rand(20, 1, 4, 4)
+    >>> len(unseen_images(images, [EmpiricalDenoiser(images[:15])]))
+    5
+    """
+    images = images_of(data)
+    kept = np.ones(len(images), dtype=bool)
+    for denoiser in denoisers:
+        for seen in denoiser.seen_images():
+            kept &= not_among(images, seen)
+    return images[torch.from_numpy(kept)]
 
 
 def save_scores(scores: xr.Dataset, path: str | PathLike[str], *, overwrite: bool = False) -> None:
@@ -209,12 +248,20 @@ def load_scores(path: str | PathLike[str]) -> xr.Dataset:
     """
 
     def checked(found: xr.Dataset) -> xr.Dataset:
-        for name in _PARTS:
+        for name in (*_DIMS, "denoiser", "t"):
             if name not in found:
-                raise KeyError(f"it has no {name}")
-        if found.attrs["reference"] not in found.denoiser.values:
+                raise ValueError(f"it has no {name}")
+        for name, dims in _DIMS.items():
+            if found[name].dims != dims:
+                raise ValueError(f"its {name} is not by {', '.join(dims)}")
+        names = found.denoiser.values.tolist()
+        if len(set(names)) < len(names):
+            raise ValueError("two of its denoisers have one name")
+        if found.attrs["reference"] not in names:
             raise ValueError("its reference was not scored")
-        json.loads(found.attrs["noise"])
+        if found.sizes["sample"] < 2:
+            raise ValueError("it is of fewer than two images")
+        levels_of(found.t.values, noise_of(found))
         return found
 
     return read_netcdf(path, checked, newest=_FORMAT, what="score")
@@ -234,7 +281,7 @@ def flops_of(denoiser: Denoiser) -> int:
 
     place = next((p for p in (*denoiser.parameters(), *denoiser.buffers())), torch.zeros(1))
     counter = FlopCounterMode(display=False)
-    with counter, torch.no_grad():
+    with counter, evaluating([denoiser]), torch.no_grad():
         denoiser(torch.zeros(1, *denoiser.shape, device=place.device), 0.5)
     return int(counter.get_total_flops())
 

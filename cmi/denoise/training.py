@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cmi.checks import whole_number
+from cmi.checks import LARGEST_SEED, whole_number
 from cmi.denoise.checkpoint import Checkpoint
-from cmi.denoise.images import fingerprint, images_of, parted
+from cmi.denoise.images import fingerprint, image_hashes, images_of, parted
 from cmi.denoise.networks import Preconditioned
 from cmi.denoise.trainer import Look, Settings, Trainer, Training, fast_matmul, find_device, trained
 
@@ -50,7 +50,7 @@ def train_denoiser(
     Parameters
     ----------
     denoiser : LocalDenoiser, GlobalDenoiser or another `Preconditioned`
-        Its mean and spread of pixels are taken from the images.
+        Its mean and spread of pixels are taken from the images, and it remembers which they were.
     data : SampleSet, array or tensor
         Clean images, as in `images_of`.
     minutes : float
@@ -98,6 +98,11 @@ def train_denoiser(
     >>> found.looks[-1].held_out < found.looks[0].held_out
     True
     """
+    if not isinstance(denoiser, Preconditioned):
+        raise TypeError(
+            "train_denoiser is for LocalDenoiser, GlobalDenoiser and other Preconditioned networks, not for "
+            f"{type(denoiser).__name__}: train a model of your own with your own code, and wrap it afterwards"
+        )
     images = images_of(data)
     if tuple(images.shape[1:]) != denoiser.shape:
         raise ValueError(f"the denoiser takes images of {denoiser.shape}, these are {tuple(images.shape[1:])}")
@@ -105,7 +110,7 @@ def train_denoiser(
         raise ValueError(f"to train a denoiser takes at least {LEAST} images, got {len(images)}")
     steps = None if steps is None else whole_number(steps, "steps", least=1)
     rate = denoiser.rate if rate is None else rate
-    batch, seed = whole_number(batch, "batch", least=1), whole_number(seed, "seed", least=0)
+    batch, seed = whole_number(batch, "batch", least=1), whole_number(seed, "seed", least=0, most=LARGEST_SEED)
     for name, value in (("minutes", minutes), ("rate", rate)):
         if not 0.0 < value < float("inf"):
             raise ValueError(f"{name} must be above 0 and finite, got {value}")
@@ -118,6 +123,8 @@ def train_denoiser(
     made = {**options, "held_out": count, "seed": seed, "images": fingerprint(images)}
     checkpoint = Checkpoint(file, denoiser, made, dict(about or {}))
     where = find_device(device)
+    seen = [image_hashes(images), *denoiser.seen_images()]
+    denoiser.trained_on = torch.cat(seen) if checkpoint.saved is None else checkpoint.seen
     denoiser.fit_moments(images[train])
     denoiser.to(where)
     run = _DenoiserTrainer(denoiser, images[train].to(where), images[held[:_LOOKED]].to(where), settings)

@@ -1,0 +1,192 @@
+"""Which images a network was trained on: known by their values, in memory and in files, however they are chosen."""
+
+from __future__ import annotations
+
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from commands import call, fails
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from rich.console import Console
+
+from cmi import open_dataset
+from cmi.denoise import (
+    EmpiricalDenoiser,
+    GaussianDenoiser,
+    GlobalDenoiser,
+    HybridDenoiser,
+    LocalDenoiser,
+    OnSchedule,
+    Schedule,
+    certify,
+    images_of,
+    load_denoiser,
+    save_denoiser,
+    score_denoisers,
+    set_aside,
+    train_denoiser,
+    unseen_images,
+)
+from cmi.denoise.images import image_hashes, not_among
+from cmi.denoise.report import certificate_report, scores_report
+
+OPTIONS: dict[str, Any] = {"steps": 3, "batch": 8, "device": "cpu"}
+
+
+def small(radius: int | None = 1, shape: tuple[int, int, int] = (1, 5, 5)) -> LocalDenoiser | GlobalDenoiser:
+    return GlobalDenoiser(shape, width=4) if radius is None else LocalDenoiser(shape, radius, width=4, depth=2)
+
+
+def images(n: int, seed: int = 0) -> torch.Tensor:
+    return images_of(np.random.default_rng(seed).uniform(size=(n, 5, 5)))
+
+
+def text(printed: Any) -> str:
+    console = Console(width=200, record=True, file=StringIO())
+    console.print(printed)
+    return " ".join(console.export_text().split())
+
+
+def test_hashes_are_of_values_not_of_how_they_were_scaled() -> None:
+    grey = np.random.default_rng(0).integers(0, 256, (500, 6, 6), dtype=np.uint8)
+    one = image_hashes(images_of(grey))
+    assert torch.equal(one, image_hashes(images_of(grey / 255.0)))
+    assert torch.equal(one, image_hashes(images_of((grey / 255.0).astype(np.float32))))
+    assert len(set(one.tolist())) == 500
+    moved = grey.copy()
+    moved[:, 3, 3] ^= 1  # one grey level of one pixel
+    assert not set(image_hashes(images_of(moved)).tolist()) & set(one.tolist())
+    assert torch.equal(image_hashes(torch.zeros(1, 1, 2, 2)), image_hashes(-torch.zeros(1, 1, 2, 2)))
+
+
+@given(
+    hnp.arrays(np.int8, st.tuples(st.integers(1, 30), st.just(1)), elements=st.integers(0, 3)),
+    hnp.arrays(np.int8, st.tuples(st.integers(1, 30), st.just(1)), elements=st.integers(0, 3)),
+)
+def test_what_is_left_is_the_difference_of_multisets(some: np.ndarray, others: np.ndarray) -> None:
+    x, y = (torch.from_numpy(each.astype(np.float32))[:, None, None, :] for each in (some, others))
+    kept = some[not_among(x, image_hashes(y))].ravel()
+    for value in range(4):
+        assert (kept == value).sum() == max((some == value).sum() - (others == value).sum(), 0)
+
+
+def test_a_network_remembers_in_memory_in_files_and_inside_others(tmp_path: Path) -> None:
+    x = images(120)
+    net = small()
+    assert len(unseen_images(x, [net])) == 120
+    train_denoiser(net, x[:80], **OPTIONS, file=tmp_path / "net.pt")
+    save_denoiser(net, tmp_path / "copy.pt")
+    inside = [
+        net,
+        load_denoiser(tmp_path / "net.pt"),
+        load_denoiser(tmp_path / "copy.pt"),
+        OnSchedule(net, "ve"),
+        HybridDenoiser(Schedule.of_one("a", [1.0, 0.0]), {"a": net}),
+    ]
+    for each in inside:
+        assert torch.equal(unseen_images(x[60:], [each]), x[80:])
+    resumed = small()  # the training is done: it is read
+    train_denoiser(resumed, x[:80], **OPTIONS, file=tmp_path / "net.pt")
+    assert len(unseen_images(x, [resumed])) == 40
+    assert len(unseen_images(x, [net, EmpiricalDenoiser(x[100:])])) == 20
+
+
+def test_training_on_more_images_remembers_both(tmp_path: Path) -> None:
+    x = images(160)
+    net = small()
+    train_denoiser(net, x[:60], **OPTIONS)
+    train_denoiser(net, x[60:120], **OPTIONS, file=tmp_path / "net.pt")
+    for each in (net, load_denoiser(tmp_path / "net.pt")):
+        assert torch.equal(unseen_images(x, [each]), x[120:])
+
+
+def test_scores_and_certificates_say_if_they_are_not_held_out() -> None:
+    x = images(120)
+    net = small()
+    train_denoiser(net, x[:80], **OPTIONS)
+    exact = GaussianDenoiser(np.eye(25), shape=(1, 5, 5))
+    schedule = Schedule.of_one("net", [0.5, 0.3])
+    for shown, known in ((x[80:], 0), (x[60:], 20)):
+        scores = score_denoisers({"exact": exact, "net": net}, shown, [0.3, 0.5])
+        assert scores.attrs["trained_on"] == known
+        found = certify(schedule, scores)
+        assert found.trained_on == known
+        for report in (scores_report(scores), certificate_report(found)):
+            said = f"a denoiser was trained on {known} of the scored images" in text(report)
+            assert said == (known > 0)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    here = tmp_path_factory.mktemp("seen") / "net.pt"
+    assert call("denoise", "train", "digits", "--steps", "5", "--width", "4", "--out", here).exit_code == 0
+    return here
+
+
+@pytest.mark.parametrize("limit", [1797, 1000])
+def test_part_of_the_set_is_recognised(trained: Path, tmp_path: Path, limit: int) -> None:
+    _, aside = set_aside(images_of(open_dataset("digits")), 0)
+    first = images_of(open_dataset("digits", limit=limit))
+    own = {tuple(x.flatten().tolist()) for x in aside}
+    count = sum(tuple(x.flatten().tolist()) in own for x in first)
+    done = call(
+        "denoise",
+        "score",
+        "digits",
+        trained,
+        "--levels",
+        "0.3,0.5",
+        "--limit",
+        str(limit),
+        "--out",
+        tmp_path / "s.nc",
+    )
+    assert done.exit_code == 0, done.output
+    assert f"By {count} of {limit} images; the others were seen in training." in done.stdout
+    assert "Not held out" not in done.stdout
+
+
+def test_a_set_that_was_saved_as_a_file_is_recognised(trained: Path, tmp_path: Path) -> None:
+    values = images_of(open_dataset("digits")).numpy()[:, 0]
+    np.save(tmp_path / "same.npy", values[::-1])
+    np.save(tmp_path / "other.npy", np.random.default_rng(0).uniform(size=(100, 8, 8)))
+    for name, said in (
+        ("same", "By 300 of 1797 images; the others"),
+        ("other", "No network was trained on any of"),
+    ):
+        done = call(
+            "denoise",
+            "score",
+            tmp_path / f"{name}.npy",
+            trained,
+            "--levels",
+            "0.5",
+            "--out",
+            tmp_path / f"{name}.nc",
+        )
+        assert said in done.stdout, done.output
+
+
+def test_where_all_were_seen_it_says_so(trained: Path, tmp_path: Path) -> None:
+    rest, _ = set_aside(images_of(open_dataset("digits")), 0)
+    np.save(tmp_path / "rest.npy", rest.numpy()[:, 0])
+    fails(
+        "a network was trained on each of the 1497 images: take others",
+        "denoise",
+        "score",
+        tmp_path / "rest.npy",
+        trained,
+        "--out",
+        tmp_path / "s.nc",
+    )
+    fails(
+        "50 drawn images are compared with at least 100 real ones, got",
+        *("denoise", "sample", trained, "--steps", "2", "--count", "50"),
+        *("--compare", "digits", "--limit", "200"),
+    )
