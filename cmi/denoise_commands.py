@@ -237,6 +237,8 @@ def plan(
     """Find the cheapest denoiser for every step, so that the certificate stays within a budget."""
     with errors(debug):
         from cmi.denoise import load_scores, plan_schedule, plot_plan, save_schedule, time_grid
+        from cmi.denoise.certificate import noise_of
+        from cmi.denoise.plot import levels_on
         from cmi.denoise.report import plan_report
         from cmi.result import PhaseScan
 
@@ -244,8 +246,13 @@ def plan(
             raise ValueError("give one budget: --nats, or --share of the operations")
         if share is not None and not 0.0 < share < float("inf"):
             raise ValueError(f"--share is a share of the operations, above 0, got {share:g}")
+        if scan is not None and plot is None:
+            raise ValueError("--scan is drawn into the picture of --plot: give that too")
         _check_outputs(out, plot, overwrite, scores, scan)
         found, times = load_scores(scores), time_grid(steps)
+        length = None if scan is None else PhaseScan.load(scan)
+        if length is not None:
+            levels_on(noise_of(found), length)  # before the work: it has a place on the axis
         whole = int(found.flops.sel(denoiser=found.attrs["reference"])) * steps
         made = plan_schedule(
             found,
@@ -255,7 +262,6 @@ def plan(
             until=until,
             below=below,
         )
-        length = None if scan is None else PhaseScan.load(scan)
         console().print(plan_report(made))
         if out is not None:
             save_schedule(made.schedule, out, overwrite=overwrite)

@@ -143,6 +143,7 @@ def test_what_is_typed_wrong(folder: Path, tmp_path: Path) -> None:
             ["plan", scores, "--share", "0.01", "--steps", "10"],
         ),
         ("--share is a share of the operations, above 0", ["plan", scores, "--share", "-1"]),
+        ("--scan is drawn into the picture", ["plan", scores, "--nats", "5", "--steps", "10", "--scan", scores]),
         ("--share is a share of the operations, above 0", ["plan", scores, "--share", "nan"]),
         ("--key, --limit and --crop are for the data set of --compare", ["sample", whole, "--limit", "100"]),
         ("there is no device 'meta'", ["sample", whole, "--device", "meta"]),

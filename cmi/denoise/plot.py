@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cmi.denoise.plan import Plan
     from cmi.result import PhaseScan
 
-__all__ = ["plot_gap_maps", "plot_gaps", "plot_images", "plot_plan"]
+__all__ = ["levels_on", "plot_gap_maps", "plot_gaps", "plot_images", "plot_plan"]
 
 _LEVELS = 5  # of gap maps
 
@@ -132,7 +132,7 @@ def plot_gap_maps(scores: xr.Dataset, name: str) -> Figure:
     return figure
 
 
-def _levels_on(noise: Noise, scan: PhaseScan) -> NDArray[np.float64]:
+def levels_on(noise: Noise, scan: PhaseScan) -> NDArray[np.float64]:
     """Where the levels of a scan lie on another schedule, by their SNR; NaN where it does not reach that."""
     about = dict(scan.config["noise"])
     own = noise_schedule(about.pop("name"), **about)
@@ -191,7 +191,7 @@ def plot_plan(plan: Plan, scores: xr.Dataset, scan: PhaseScan | None = None, ax:
             ax.plot(ends, [radius[name]] * 2, color=BLUE, linewidth=3.0, solid_capstyle="butt")
     ax.plot([], [], color=BLUE, linewidth=3.0, label="local")
     if scan is not None:
-        t = _levels_on(noise_of(scores), scan)
+        t = levels_on(noise_of(scores), scan)
         lengths = scan.markov_length
         xi = np.array([length.value for length in lengths])
         low, high = np.array([length.interval for length in lengths]).T
