@@ -114,7 +114,9 @@ def test_how_far_steps_between_levels_may_be_off_is_told(levels: int, off: float
     for name in ("r0", "r1"):
         wanted = exact_certificate([name] * 98, times.tolist())
         scores = score_denoisers({key: EXACT[key] for key in ("global", name)}, IMAGES[:10], scored)
-        scores.loss.loc[{"denoiser": name}] = scores.loss.sel(denoiser="global") + exact_gaps(name, scored)[:, None]
+        scores.loss.loc[{"denoiser": name}] = (
+            scores.loss.sel(denoiser="global") + exact_gaps(name, scored.tolist())[:, None]
+        )
         found = certify(Schedule.of_one(name, times), scores)
         error = abs(found.kl - wanted)
         assert error < off * wanted
