@@ -84,14 +84,13 @@ class Settings:
     width: int
     global_width: int
     scored: int
-    levels: int
     drawn: int
     steps: int
     radii: tuple[int, ...] = (1, 2, 4, 8)
 
 
-QUICK = Settings(2.0, 6.0, width=32, global_width=32, scored=1000, levels=25, drawn=500, steps=50)
-FULL = Settings(10.0, 60.0, width=64, global_width=96, scored=5000, levels=50, drawn=2500, steps=100)
+QUICK = Settings(2.0, 6.0, width=32, global_width=32, scored=1000, drawn=500, steps=50)
+FULL = Settings(10.0, 60.0, width=64, global_width=96, scored=5000, drawn=2500, steps=100)
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,7 +158,7 @@ def scored(nets: Mapping[str, Denoiser], images: Images, settings: Settings, out
     file = out / "scores.nc"
     if not file.exists():
         begun = time.perf_counter()
-        levels = np.unique([1.0 / settings.steps, *np.linspace(0.0, 1.0, settings.levels + 1)[1:]])
+        levels = time_grid(settings.steps)[:-1]  # at which steps begin; those of shorter schedules lie between
         save_scores(score_denoisers(nets, images.scored, levels, seed=seed), file)
         print(f"scores: {time.perf_counter() - begun:.0f} s", flush=True)
     return load_scores(file)
@@ -247,6 +246,7 @@ class Draws:
             for name, until in (("nats", self.until), ("to 0", 0.0)):
                 certificate = certify(schedule, self.scores, until=until)
                 row[name], row[f"{name} error"] = certificate.kl, certificate.stderr
+                row[f"{name} between levels"] = certificate.interpolation
             for measure in quality.index:
                 row[measure], row[f"{measure} error"] = quality.value[measure], quality.stderr[measure]
                 self.floor |= {measure: quality.floor[measure], f"{measure} error": quality.floor_stderr[measure]}

@@ -71,7 +71,7 @@ def test_hashes_are_of_values_not_of_how_they_were_scaled() -> None:
 )
 def test_what_is_left_is_the_difference_of_multisets(some: np.ndarray, others: np.ndarray) -> None:
     x, y = (torch.from_numpy(each.astype(np.float32))[:, None, None, :] for each in (some, others))
-    kept = some[not_among(x, image_hashes(y))].ravel()
+    kept = some[not_among(image_hashes(x), image_hashes(y))].ravel()
     for value in range(4):
         assert (kept == value).sum() == max((some == value).sum() - (others == value).sum(), 0)
 

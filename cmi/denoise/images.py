@@ -123,11 +123,11 @@ def image_hashes(images: Tensor) -> Tensor:
     return torch.from_numpy(np.frombuffer(b"".join(digests), dtype=np.int64).copy())
 
 
-def not_among(images: Tensor, others: Tensor) -> NDArray[np.bool_]:
-    """Which images, (n,), are not among those of some hashes: of an image that is there k times k are left out."""
+def not_among(own: Tensor, others: Tensor) -> NDArray[np.bool_]:
+    """Which hashes, (n,), are not among others: of one that is there k times k are left out."""
     left = Counter(others.tolist())
-    found = np.ones(len(images), dtype=bool)
-    for row, each in enumerate(image_hashes(images).tolist()):
+    found = np.ones(len(own), dtype=bool)
+    for row, each in enumerate(own.tolist()):
         if left[each] > 0:
             left[each] -= 1
             found[row] = False

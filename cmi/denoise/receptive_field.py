@@ -115,11 +115,11 @@ def receptive_field(
 
 
 def _measurable(denoiser: Denoiser) -> tuple[Denoiser, torch.dtype]:
-    """A copy without dropout, in double precision, or as it is if what it calls cannot be brought to that."""
-    double = copy.deepcopy(denoiser).double().eval()
+    """A copy without dropout, in double precision on the CPU, or as it is if what it calls stays what it is."""
+    double = copy.deepcopy(denoiser).cpu().double().eval()
     try:
         with torch.no_grad():
-            double(torch.zeros(1, *denoiser.shape, dtype=torch.float64, device=_place(double)), 0.5)
+            double(torch.zeros(1, *denoiser.shape, dtype=torch.float64), 0.5)
     except RuntimeError:  # a network inside a function, which is no part of the module
         return copy.deepcopy(denoiser).eval(), torch.float32
     return double, torch.float64

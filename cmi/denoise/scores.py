@@ -26,7 +26,7 @@ from torch import Tensor
 from cmi.checks import whole_number
 from cmi.denoise.certificate import noise_of
 from cmi.denoise.denoiser import Denoiser, evaluating
-from cmi.denoise.images import fingerprint, images_of, not_among
+from cmi.denoise.images import fingerprint, image_hashes, images_of, not_among
 from cmi.denoise.receptive_field import receptive_field
 from cmi.denoise.trainer import find_device
 from cmi.netcdf import read_netcdf, write_netcdf
@@ -164,7 +164,7 @@ def score_denoisers(
                 xt = alpha * x0 + sigma * eps
                 for number in order:
                     found = _denoised(moved[names[number]], xt, float(t), names[number])
-                    square = (found - x0.double()).square().sum(dim=1)
+                    square = (found - x0.to(found.dtype)).square().sum(dim=1)
                     if number == order[0]:
                         best, least = found, square
                     loss[number, level, some] = square.sum(dim=(1, 2)).cpu().numpy()
@@ -220,10 +220,10 @@ def unseen_images(data: Any, denoisers: Iterable[Denoiser]) -> Tensor:
     5
     """
     images = images_of(data)
-    kept = np.ones(len(images), dtype=bool)
+    own, kept = image_hashes(images), np.ones(len(images), dtype=bool)
     for denoiser in denoisers:
         for seen in denoiser.seen_images():
-            kept &= not_among(images, seen)
+            kept &= not_among(own, seen)
     return images[torch.from_numpy(kept)]
 
 
@@ -286,9 +286,14 @@ def flops_of(denoiser: Denoiser) -> int:
     return int(counter.get_total_flops())
 
 
+def _precise(device: torch.device) -> torch.dtype:
+    """Double precision, where there is such a thing."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 @torch.no_grad()
 def _denoised(denoiser: Denoiser, xt: Tensor, t: float, name: str) -> Tensor:
-    found: Tensor = denoiser(xt, t).double()
+    found: Tensor = denoiser(xt, t).to(_precise(xt.device))
     if not bool(torch.isfinite(found).all()):
         raise ValueError(f"the denoiser {name!r} gives values that are not finite at t = {t:g}")
     return found
