@@ -107,7 +107,7 @@ def test_levels_between_are_interpolated_and_others_refused(scores: xr.Dataset) 
         certify(Schedule([0.5, 0.4], ["r7"]), scores)
 
 
-@pytest.mark.parametrize(("levels", "off"), [(50, 0.003), (25, 0.015), (12, 0.07), (6, 0.3), (3, 0.6)])
+@pytest.mark.parametrize(("levels", "off"), [(50, 0.003), (25, 0.015), (12, 0.07)])
 def test_how_far_steps_between_levels_may_be_off_is_told(levels: int, off: float) -> None:
     """Of 98 steps, with the exact gap at every scored level."""
     times, scored = np.linspace(1.0, 0.02, 99), np.linspace(0.02, 1.0, levels)
@@ -124,6 +124,28 @@ def test_how_far_steps_between_levels_may_be_off_is_told(levels: int, off: float
         said = " ".join(text(certificate_report(found)).split())
         assert "Steps begin between the scored levels; by every other level the sum differs by" in said
         assert ("score the levels at which they begin" in said) == (found.interpolation > 0.1 * abs(found.kl))
+
+
+@pytest.mark.parametrize(
+    ("levels", "between"),
+    [
+        ((0.02, 0.5, 1.0), "0.02 and 0.5"),
+        ((0.02, 0.04, 1.0), "0.04 and 1"),
+        ((0.02, 0.03, 0.04, 0.85, 0.9, 0.95, 1.0), "0.04 and 0.85"),  # what is largest lies where no level is
+        ((0.02, 0.1, 0.3, 1.0), "0.3 and 1"),
+    ],
+)
+def test_levels_far_apart_are_not_interpolated(levels: tuple[float, ...], between: str) -> None:
+    """Neither by a certificate nor by a plan, while steps at the levels themselves are as before."""
+    scores = score_denoisers({name: EXACT[name] for name in ("global", "r1")}, IMAGES[:100], levels)
+    times = np.linspace(1.0, 0.02, 99)
+    for call in (
+        lambda: certify(Schedule.of_one("r1", times), scores),
+        lambda: plan_schedule(scores, times, budget_nats=1.0),
+    ):
+        with pytest.raises(ValueError, match=f"between the scored levels t = {between}, which are too far apart"):
+            call()
+    assert certify(Schedule.of_one("r1", [*levels[::-1], 0.0]), scores).interpolation == 0.0
 
 
 def test_levels_in_any_order_are_the_same(scores: xr.Dataset) -> None:

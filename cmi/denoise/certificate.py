@@ -43,6 +43,8 @@ __all__ = ["Certificate", "certify", "check_fields", "step_costs", "until_level"
 
 FloatArray = NDArray[np.float64]
 _ROUNDING = 1e-9  # of noise levels
+_APART = 100.0  # most that the SNR of neighbouring levels may differ by, for steps between them
+_KNOWN = 0.5  # of the loss at SNR 0 that must be left at the level beside it, for the same
 PLANNED_HALF, OTHER_HALF = slice(0, None, 2), slice(1, None, 2)  # of the scored images
 
 
@@ -110,9 +112,9 @@ def certify(schedule: Schedule, scores: xr.Dataset, *, until: float = 0.0, sampl
     Raises
     ------
     ValueError
-        For denoisers or levels that were not scored, for steps between levels if those are fewer than three, for
-        fewer than two images, for a denoiser that sees farther than it claims, or was not measured, and if no step
-        ends at or above `until`.
+        For denoisers or levels that were not scored, for steps between levels that are far apart, or fewer than
+        three, for fewer than two images, for a denoiser that sees farther than it claims, or was not measured, and
+        if no step ends at or above `until`.
 
     Examples
     --------
@@ -171,6 +173,7 @@ def step_costs(
     noise, levels = noise_of(scores), scores.t.values
     distance = scores.distance.values[..., samples]
     onto = _interpolation(levels, np.asarray(times[:-1]), noise)
+    _check_distances(onto, scores)
     gaps = np.einsum("kl,dls->dks", onto, _gaps(scores, samples))
     distances = np.einsum("kl,dls->dks", onto, distance)
     snr = np.asarray(noise.snr(np.asarray(times)))
@@ -269,6 +272,23 @@ def _interpolation(levels: FloatArray, times: FloatArray, noise: Noise) -> Float
         share = np.log(at[row] / high) / np.log(low / high)
         weights[row, above - 1], weights[row, above] = share * low / at[row], (1.0 - share) * high / at[row]
     return weights
+
+
+def _check_distances(onto: FloatArray, scores: xr.Dataset) -> None:
+    """Raise a ValueError for steps between levels so far apart that what lies between may be anything.
+
+    Apart by a factor of the SNR; beside SNR 0 by what is known of the image at the other level.
+    """
+    levels, snr = scores.t.values, np.asarray(noise_of(scores).snr(scores.t.values))
+    loss = scores.loss.sel(denoiser=scores.attrs["reference"]).mean("sample").values
+    for low in sorted({int(np.flatnonzero(row)[0]) for row in onto if np.count_nonzero(row) > 1}):
+        high = low + 1
+        far = loss[low] < _KNOWN * loss[high] if snr[high] == 0.0 else snr[low] > _APART * snr[high]
+        if far:
+            raise ValueError(
+                f"steps begin between the scored levels t = {levels[low]:.3g} and {levels[high]:.3g}, which are too "
+                "far apart to interpolate: score the levels at which steps begin"
+            )
 
 
 def check_fields(used: Iterable[str], scores: xr.Dataset) -> None:
