@@ -1,6 +1,6 @@
 """Where is the global network needed?  Local and global denoisers of MNIST or Fashion-MNIST, and samplers of both.
 
-    python benchmarks/hybrid.py --data FOLDER [--quick] [--out FOLDER] [--minutes 2] [--global-minutes 6]
+    python benchmarks/hybrid.py --data FOLDER [--quick] [--out FOLDER] [--minutes 2] [--global-minutes 6] [--drawn 500]
 
 FOLDER holds the usual four IDX files.  Local networks of several radii, all of one depth, width and training time,
 and a global one are trained on the training images and scored on the test images (losses by level, paired gaps).
@@ -21,7 +21,8 @@ and with plans of other budgets, plans of fewer steps, and the global network in
 quality costs.  All are compared with test images that were not scored: operations, seconds per 1,000 images,
 certificate, sliced Wasserstein distance, MMD, classifier two-sample test and Frechet distance on features of a
 classifier trained on the labels, each with its error and beside what as many real images read.  Networks, scores
-and figures are kept in --out.
+and figures are kept in --out: networks and scores that are there are not made again, so that more images can be
+drawn with the same ones.
 
 --quick is for two cores: 500 images, 50 steps.  Without it settings are for a GPU.
 """
@@ -338,12 +339,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("hybrid"))
     parser.add_argument("--minutes", type=float, help="of training every local network")
     parser.add_argument("--global-minutes", type=float)
+    parser.add_argument("--drawn", type=int, help="images of every schedule")
     parser.add_argument("--budget", type=float, default=0.25, help="nats that the certificate may be")
     parser.add_argument("--until", type=float, default=0.3, help="level of noise that the budget is for")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     settings = QUICK if arguments.quick else FULL
-    changed = {"minutes": arguments.minutes, "global_minutes": arguments.global_minutes}
+    changed = {
+        "minutes": arguments.minutes,
+        "global_minutes": arguments.global_minutes,
+        "drawn": arguments.drawn,
+    }
     settings = Settings(**{**vars(settings), **{name: v for name, v in changed.items() if v is not None}})
     begun = time.perf_counter()
     out: Path = arguments.out

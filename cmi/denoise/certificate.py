@@ -286,8 +286,8 @@ def _check_distances(onto: FloatArray, scores: xr.Dataset) -> None:
         far = loss[low] < _KNOWN * loss[high] if snr[high] == 0.0 else snr[low] > _APART * snr[high]
         if far:
             raise ValueError(
-                f"steps begin between the scored levels t = {levels[low]:.3g} and {levels[high]:.3g}, which are too "
-                "far apart to interpolate: score the levels at which steps begin"
+                f"steps begin between the scored levels t = {levels[low]:.3g} and {levels[high]:.3g}, which are "
+                "too far apart to interpolate: score the levels at which steps begin"
             )
 
 
