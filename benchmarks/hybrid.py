@@ -1,6 +1,7 @@
 """Where is the global network needed?  Local and global denoisers of MNIST or Fashion-MNIST, and samplers of both.
 
-    python benchmarks/hybrid.py --data FOLDER [--quick] [--out FOLDER] [--minutes 2] [--global-minutes 6] [--drawn 500]
+    python benchmarks/hybrid.py --data FOLDER [--quick] [--out FOLDER] [--minutes 2] [--global-minutes 6]
+                                [--drawn 500]
 
 FOLDER holds the usual four IDX files.  Local networks of several radii, all of one depth, width and training time,
 and a global one are trained on the training images and scored on the test images (losses by level, paired gaps).

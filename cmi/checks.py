@@ -6,7 +6,7 @@ import operator
 
 __all__ = ["LARGEST_SEED", "whole_number"]
 
-LARGEST_SEED = 2**63 - 2  # of torch, which takes the one after it too
+LARGEST_SEED = 2**63 - 1  # torch takes 64 bits, and some seeds are added to
 
 
 def whole_number(value: object, name: str, *, least: int | None = None, most: int | None = None) -> int:
@@ -15,7 +15,7 @@ def whole_number(value: object, name: str, *, least: int | None = None, most: in
         number = operator.index(value)  # type: ignore[arg-type]
     except TypeError:
         raise TypeError(f"{name} must be a whole number, got {value!r}") from None
-    if isinstance(value, bool) or getattr(getattr(value, "dtype", None), "kind", "") == "b":
+    if isinstance(value, bool) or str(getattr(value, "dtype", "")).endswith("bool"):
         raise TypeError(f"{name} must be a whole number, got {value!r}")
     if least is not None and number < least:
         raise ValueError(f"{name} must be at least {least}, got {number}")

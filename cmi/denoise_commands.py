@@ -32,6 +32,8 @@ denoise = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+_STEPS = 50
+
 Data = Annotated[str, typer.Argument(help="A data set, as run takes it.", show_default=False)]
 Networks = Annotated[list[Path], typer.Argument(help="Files that denoise train wrote.", show_default=False)]
 Scores = Annotated[Path, typer.Argument(help="A file that denoise score wrote.", show_default=False)]
@@ -40,11 +42,19 @@ Limit = Annotated[int | None, typer.Option(help="Use the first so many samples o
 Crop = Annotated[str | None, typer.Option(help="Keep start:stop of every axis, as in 1:,1:.", show_default=False)]
 Seed = Annotated[int, typer.Option(help="Seed of the random numbers.", min=0, max=LARGEST_SEED)]
 Device = Annotated[str, typer.Option(help="auto (CUDA, MPS or the CPU), or a device of torch.")]
-Steps = Annotated[int, typer.Option(help="Steps of the sampler, even in t from 1 to 0.")]
+Steps = Annotated[
+    int | None,
+    typer.Option(help="Steps of the sampler, even in t from 1 to 0.  [default: 50]", show_default=False, min=1),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace output files that exist.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Until = Annotated[
-    float, typer.Option(help="Bound what images with this much noise left cost; 0: down to the last level above 0.")
+    float | None,
+    typer.Option(
+        help="Bound what images with this much noise left cost.  [default: what the plan is for, or else 0, the "
+        "last level above 0]",
+        show_default=False,
+    ),
 ]
 Planned = Annotated[
     Path | None,
@@ -68,7 +78,10 @@ Switch = Annotated[
 def train(
     data: Data,
     out: Annotated[
-        Path, typer.Option(help="File of the network; training goes on from there.", show_default=False)
+        Path,
+        typer.Option(
+            help="File of the network; a training that was interrupted goes on from there.", show_default=False
+        ),
     ],
     radius: Annotated[
         int | None,
@@ -93,6 +106,8 @@ def train(
     """Train a denoiser. One image in six (at most 10,000) is set aside, to score and compare by."""
     with errors(debug), signals():
         from cmi.denoise import GlobalDenoiser, LocalDenoiser, set_aside, train_denoiser
+        from cmi.denoise.checkpoint import is_trained
+        from cmi.denoise.trainer import TrainingError
 
         images = _images(data, key, limit, crop)
         rest, aside = set_aside(images, seed)
@@ -106,6 +121,7 @@ def train(
             else LocalDenoiser(shape, radius, noise, width=width)
         )
         about = {"data": data, "seed": seed}
+        there = is_trained(out)
         try:
             with bar("training", 1) as advance:
                 found = train_denoiser(
@@ -123,13 +139,13 @@ def train(
             if out.exists():
                 console().print(f"The training is kept in {out}, where the same command goes on.")
             raise
-        except RuntimeError as error:
+        except TrainingError as error:
             raise ValueError(str(error)) from error
         console().print(
             f"{net.label}: {found.step} steps on {len(rest)} images to a held-out loss of {found.best:.4f}; "
             f"{len(aside)} images are set aside."
         )
-        console().print(f"Wrote {out}")
+        console().print(f"{out} was trained already, as asked for: it is as it was." if there else f"Wrote {out}")
 
 
 @denoise.command()
@@ -160,7 +176,7 @@ def score(
         from cmi.denoise import save_scores, score_denoisers
         from cmi.denoise.report import scores_report
 
-        _check_outputs(out, plot, overwrite, data, *networks)
+        _check_outputs(out, plot, overwrite, data, *networks, ending=".nc")
         times = flags.levels(levels)
         nets = _networks(networks)
         images, held_out = _unseen(_images(data, key, limit, crop), nets)
@@ -170,7 +186,7 @@ def score(
             )
         save_scores(found, out, overwrite=overwrite)
         console().print(scores_report(found))
-        console().print(held_out)
+        console().print(f"Scored by {held_out}")
         if plot is not None:
             from cmi.denoise import plot_gaps
 
@@ -184,8 +200,8 @@ def certify(
     plan: Planned = None,
     use: Use = None,
     switch: Switch = None,
-    steps: Steps = 50,
-    until: Until = 0.0,
+    steps: Steps = None,
+    until: Until = None,
     debug: Debug = False,
 ) -> None:
     """Bound what a schedule of denoisers costs the SDE sampler, in nats more than the global one in every step."""
@@ -213,8 +229,8 @@ def plan(
             show_default=False,
         ),
     ] = None,
-    steps: Steps = 50,
-    until: Until = 0.0,
+    steps: Steps = None,
+    until: Until = None,
     below: Annotated[
         str | None,
         typer.Option(
@@ -237,9 +253,9 @@ def plan(
     """Find the cheapest denoiser for every step, so that the certificate stays within a budget."""
     with errors(debug):
         from cmi.denoise import load_scores, plan_schedule, plot_plan, save_schedule, time_grid
-        from cmi.denoise.certificate import noise_of
         from cmi.denoise.plot import levels_on
         from cmi.denoise.report import plan_report
+        from cmi.denoise.scores import noise_of
         from cmi.result import PhaseScan
 
         if (nats is None) == (share is None):
@@ -248,18 +264,18 @@ def plan(
             raise ValueError(f"--share is a share of the operations, above 0, got {share:g}")
         if scan is not None and plot is None:
             raise ValueError("--scan is drawn into the picture of --plot: give that too")
-        _check_outputs(out, plot, overwrite, scores, scan)
-        found, times = load_scores(scores), time_grid(steps)
+        _check_outputs(out, plot, overwrite, scores, scan, ending=".json")
+        found, times = load_scores(scores), time_grid(steps or _STEPS)
         length = None if scan is None else PhaseScan.load(scan)
         if length is not None:
             levels_on(noise_of(found), length)  # before the work: it has a place on the axis
-        whole = int(found.flops.sel(denoiser=found.attrs["reference"])) * steps
+        whole = int(found.flops.sel(denoiser=found.attrs["reference"])) * (steps or _STEPS)
         made = plan_schedule(
             found,
             times,
             budget_nats=nats,
             budget_flops=None if share is None else share * whole,
-            until=until,
+            until=until or 0.0,
             below=below,
         )
         console().print(plan_report(made))
@@ -276,8 +292,8 @@ def sample(
     plan: Planned = None,
     use: Use = None,
     switch: Switch = None,
-    steps: Steps = 50,
-    count: Annotated[int, typer.Option(help="Images to draw.")] = 64,
+    steps: Steps = None,
+    count: Annotated[int, typer.Option(help="Images to draw.", min=1)] = 64,
     ode: Annotated[bool, typer.Option("--ode", help="Along the ODE (Heun), not the SDE.")] = False,
     out: Annotated[
         Path | None, typer.Option(help="Write the images to this file (.npy).", show_default=False)
@@ -310,14 +326,12 @@ def sample(
         from cmi.denoise.report import quality_report
         from cmi.output import replacing
 
-        _check_outputs(out, plot, overwrite, compare, plan, *networks)
-        if out is not None and out.suffix != ".npy":
-            raise ValueError(f"--out takes the name of a .npy file, got {str(out)!r}")
+        _check_outputs(out, plot, overwrite, compare, plan, *networks, ending=".npy")
         nets, schedule = _networks(networks), _schedule(plan, use, switch, steps)
         if schedule is None and len(nets) > 1:
             raise ValueError("of several networks say which is used when: --plan, or --schedule and --switch")
         if schedule is None:
-            schedule = Schedule.of_one(next(iter(nets)), time_grid(steps))
+            schedule = Schedule.of_one(next(iter(nets)), time_grid(steps or _STEPS))
         if compare is None and (key, limit, crop) != (None, None, None):
             raise ValueError("--key, --limit and --crop are for the data set of --compare: give that too")
         real = None
@@ -341,17 +355,21 @@ def sample(
             _draw(plot_images(images[:100]), plot, overwrite)
         if real is not None:
             console().print(quality_report(compare_images(images, real, seed=seed)))
-            console().print(held_out)
+            console().print(f"Compared with {held_out}")
         if out is None and plot is None:
             console().print("Nothing was saved: give --out FILE.npy to keep the images, or --plot FILE.png.")
 
 
-def _check_outputs(out: Path | None, plot: Path | None, overwrite: bool, *inputs: str | Path | None) -> None:
-    """Before the work: nothing is replaced unasked, folders exist, and the picture has a known ending."""
+def _check_outputs(
+    out: Path | None, plot: Path | None, overwrite: bool, *inputs: str | Path | None, ending: str
+) -> None:
+    """Before the work: nothing is replaced unasked, folders exist, and names have the endings of their kinds."""
     from cmi.figures import check_picture
     from cmi.output import check_outputs
 
     check_outputs((out, plot), inputs, overwrite=overwrite)
+    if out is not None and out.suffix.lower() != ending:
+        raise ValueError(f"--out takes the name of a {ending} file, got {str(out)!r}")
     if plot is not None:
         check_picture(plot)
 
@@ -387,22 +405,24 @@ def _unseen(images: Tensor, nets: dict[str, Denoiser]) -> tuple[Tensor, str]:
     """Those of the images that no network was trained on, as a rule what was set aside, and how many."""
     from cmi.denoise import unseen_images
 
-    found = unseen_images(images, nets.values())
+    found = unseen_images(images, nets)
     if len(found) == 0:
         raise ValueError(
             f"a network was trained on each of the {len(images)} images: take others, or more of the set"
         )
     if len(found) == len(images):
-        return found, f"No network was trained on any of the {len(images)} images."
-    return found, f"By {len(found)} of {len(images)} images; the others were seen in training."
+        return found, f"{len(images)} images, none of which a network is known to have been trained on."
+    return found, f"{len(found)} of {len(images)} images; the others were seen in training."
 
 
-def _schedule(plan: Path | None, use: str | None, switch: str | None, steps: int) -> Schedule | None:
+def _schedule(plan: Path | None, use: str | None, switch: str | None, steps: int | None) -> Schedule | None:
     """The one that is asked for; None if there is none."""
     from cmi.denoise import Schedule, load_schedule, time_grid
 
     if plan is not None and (use is not None or switch is not None):
         raise ValueError("give --plan or --schedule, not both")
+    if plan is not None and steps is not None:
+        raise ValueError("a plan has steps of its own: leave --steps out")
     if plan is not None:
         return load_schedule(plan)
     if use is None:
@@ -414,4 +434,4 @@ def _schedule(plan: Path | None, use: str | None, switch: str | None, steps: int
         switches = [] if switch is None else [float(part) for part in switch.split(",")]
     except ValueError:
         raise ValueError(f"--switch takes numbers with commas between, as in 0.5,0.2; got {switch!r}") from None
-    return Schedule.switched(names, switches, time_grid(steps))
+    return Schedule.switched(names, switches, time_grid(steps or _STEPS))

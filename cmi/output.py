@@ -48,7 +48,7 @@ def check_outputs(
     Raises
     ------
     ValueError
-        For two of one name.
+        For two outputs of one name, and for one that is an input too.
     FileExistsError, OSError
         As `check_output`.
     """
@@ -57,12 +57,12 @@ def check_outputs(
     for target in targets:
         if target is None:
             continue
-        path = check_output(target, overwrite=overwrite)
+        path = Path(target).expanduser()
         if any(_same(path, other) for other in seen):
             raise ValueError(f"{str(path)!r} is to be written twice: give each output a name of its own")
         if any(_same(path, other) for other in read):
             raise ValueError(f"{str(path)!r} is an input too, and would be lost: name another file")
-        seen.append(path)
+        seen.append(check_output(path, overwrite=overwrite))
 
 
 def _same(one: Path, other: Path) -> bool:

@@ -73,6 +73,10 @@ def bar(what: str, total: int) -> Iterator[Advance]:
         yield Advance(what, show)
 
 
+# of torch, which has no MemoryError
+_OUT_OF_MEMORY = ("allocate memory", "out of memory", "not enough memory")
+
+
 @contextmanager
 def errors(debug: bool) -> Iterator[None]:
     """Turn exceptions into one line on stderr and an exit code: 1 for an error, 130 for an interrupt."""
@@ -95,7 +99,7 @@ def errors(debug: bool) -> Iterator[None]:
         text = text.replace("n_permutations", "--permutations")
         if isinstance(error, BrokenExecutor) or isinstance(error.__cause__, BrokenExecutor):
             text = "a worker process was killed, for lack of memory perhaps: try again with fewer --workers"
-        if isinstance(error, RuntimeError) and "allocate" in text:  # torch has no MemoryError
+        if isinstance(error, RuntimeError) and any(words in text for words in _OUT_OF_MEMORY):
             expected, text = True, "there is not enough memory for that: ask for less, or for a smaller network"
         prefix = "Error" if expected else f"Unexpected {type(error).__name__}"
         print(f"{prefix}: {text}", file=sys.stderr)  # noqa: T201

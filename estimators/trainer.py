@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Look", "Settings", "Trainer", "Training", "trained"]
+__all__ = ["Look", "Settings", "Trainer", "Training", "TrainingError", "trained"]
 
 _WARM = 200  # steps until the learning rate is reached
 _AVERAGE = 0.999  # of the weights, over steps
@@ -33,6 +33,10 @@ _FAILURES = (
 )
 _RETREATS = 3
 SAVED = 60.0  # seconds between checkpoints
+
+
+class TrainingError(RuntimeError):
+    """Training has led to nothing: it diverged, or no loss was finite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +247,7 @@ class Trainer(ABC):
                 return
         now.failures, now.retreats, now.factor = 0, now.retreats + 1, 0.5 * now.factor
         if now.retreats > _RETREATS:
-            raise RuntimeError(
+            raise TrainingError(
                 f"training diverged {now.retreats} times, the last at step {now.step}: give a lower rate than "
                 f"{self.settings.rate:g}"
             )
@@ -278,7 +282,7 @@ def trained(
     ------
     ValueError
         If what was saved is no state of such a training.
-    RuntimeError
+    TrainingError
         If training diverges again and again, or ends without one finite held-out loss.
     """
     if saved is not None:
@@ -315,7 +319,7 @@ def trained(
             keep(run.state())
         raise
     if not math.isfinite(run.training.best):
-        raise RuntimeError(
+        raise TrainingError(
             "the held-out loss was never finite: are the values of the samples too large, or the rate of "
             f"{run.settings.rate:g} too high?"
         )

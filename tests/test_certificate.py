@@ -122,8 +122,14 @@ def test_how_far_steps_between_levels_may_be_off_is_told(levels: int, off: float
         assert error < off * wanted
         assert error < found.interpolation
         said = " ".join(text(certificate_report(found)).split())
-        assert "Steps begin between the scored levels; by every other level the sum differs by" in said
-        assert ("score the levels at which they begin" in said) == (found.interpolation > 0.1 * abs(found.kl))
+        assert f"+- {found.stderr:.2g}, and {found.interpolation:.2g} for steps between levels, nats above" in said
+        far = found.interpolation > max(0.1 * found.kl, 3.0 * found.stderr)
+        assert ("Too far: score the levels at which they begin" in said) == far
+        for first in range(0, 98, 14):  # and of part of the steps
+            window = times[first : first + 15]
+            wanted = exact_certificate([name] * 14, window.tolist())
+            found = certify(Schedule.of_one(name, window), scores)
+            assert abs(found.kl - wanted) < 1.5 * found.interpolation, (levels, name, window[0])
 
 
 @pytest.mark.parametrize(
@@ -163,8 +169,6 @@ def test_levels_in_any_order_are_the_same(scores: xr.Dataset) -> None:
 def test_two_levels_are_too_few_to_interpolate(scores: xr.Dataset) -> None:
     with pytest.raises(ValueError, match="begin between the 2 scored levels, too few to interpolate"):
         certify(Schedule.of_one("r0", [0.5, 0.45, 0.4]), scores.sel(t=[0.4, 0.5], method="nearest"))
-    with pytest.raises(ValueError, match="takes at least two scored images, got 1"):
-        certify(Schedule.of_one("r0", [1.0, 0.5, 0.1]), scores, samples=slice(0, 1))
 
 
 def test_what_is_not_local_is_not_certified() -> None:
@@ -262,20 +266,38 @@ def test_a_plan_is_certified_by_other_images(scores: xr.Dataset) -> None:
 
 
 def test_a_saved_plan_is_certified_by_the_images_that_did_not_make_it(scores: xr.Dataset, tmp_path: Path) -> None:
-    made = plan_schedule(costed(scores), time_grid(20), budget_nats=0.3)
+    made = plan_schedule(costed(scores), time_grid(20), budget_nats=0.3, until=0.1)
     save_schedule(made.schedule, tmp_path / "plan.json")
     again = load_schedule(tmp_path / "plan.json")
     assert again == made.schedule
+    assert "planned by 1000 images down to t = 0.1" in repr(again)
     found = certify(again, scores)
-    assert (found.kl, found.stderr, found.images) == (made.certificate.kl, made.certificate.stderr, 1000)
-    assert "By the 1000 images that the plan was not made by." in text(certificate_report(found))
-    whole = certify(again, scores, samples=slice(None))
-    assert whole.images == 2000
-    assert whole.kl != found.kl
+    assert (found.kl, found.stderr, found.until) == (
+        made.certificate.kl,
+        made.certificate.stderr,
+        made.certificate.until,
+    )
+    assert (found.images, found.left_out) == (1000, 1000)
+    assert "By 1000 images; the plan was made by 1000 others." in text(certificate_report(found))
+    assert certify(again, scores, samples=slice(None)).images == 2000  # as asked for
+    # however they are chosen: images are known by what they are
+    rng = np.random.default_rng(0)
+    for part in (slice(1, None), slice(0, 700), rng.permutation(2000), np.arange(1, 2000, 2)):
+        some = certify(again, scores.isel(sample=part))
+        wanted = np.isin(np.arange(2000)[part], np.arange(1, 2000, 2))
+        assert (some.images, some.left_out) == (wanted.sum(), (~wanted).sum())
+    assert certify(again, score_denoisers(EXACT, IMAGES[300:500], time_grid(20)[:-1], seed=4)).left_out == 100
     others = score_denoisers(EXACT, FIELD.sample(500, 7), time_grid(20)[:-1])
-    assert certify(again, others).images == 500  # none of them made it
-    own = certify(Schedule(again.times, again.denoisers), scores)  # chosen by nobody
-    assert (own.images, own.other_half) == (2000, False)
+    assert certify(again, others).images == 500
+    with pytest.raises(
+        ValueError, match="0 of 1000 scored images are left to certify by, since the plan was made by"
+    ):
+        certify(again, scores.isel(sample=slice(0, None, 2)))
+    free = Schedule(again.times, again.denoisers)  # chosen by nobody
+    assert free != again
+    assert certify(free, scores).images == 2000
+    with pytest.raises(ValueError, match=r"1 of 2000 scored images are left to certify by$"):
+        certify(free, scores, samples=3)
 
 
 def test_operations_that_were_not_counted_plan_nothing(scores: xr.Dataset) -> None:

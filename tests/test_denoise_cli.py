@@ -120,13 +120,22 @@ def test_what_is_typed_wrong(folder: Path, tmp_path: Path) -> None:
     wrong: list[tuple[str, list[str | Path]]] = [
         ("radius 9 is beyond images of 8 x 8", ["train", "digits", "--radius", "9", "--out", new]),
         ("minutes must be above 0", ["train", "digits", "--minutes", "-1", "--out", new]),
-        ("denoiser of other images, another shape", ["train", "digits", *SHORT, "--radius", "2", "--out", local]),
-        ("name the reference: 0 of the denoisers", ["score", "digits", local, "--out", new]),
-        ("two networks are named local", ["score", "digits", local, local, "--out", new]),
+        ("holds a denoiser of other radius: name", ["train", "digits", *SHORT, "--radius", "2", "--out", local]),
+        (
+            "holds a denoiser of other steps: name",
+            ["train", "digits", "--radius", "1", "--steps", "70", "--width", "8", "--out", local],
+        ),
+        ("a plan has steps of its own", ["certify", scores, "--plan", scores, "--steps", "10"]),
+        ("--out takes the name of a .nc file", ["score", "digits", whole, "--out", tmp_path / "s.txt"]),
+        ("name the reference: 0 of the denoisers", ["score", "digits", local, "--out", new.with_suffix(".nc")]),
+        ("two networks are named local", ["score", "digits", local, local, "--out", new.with_suffix(".nc")]),
         ("plan.json' exists|exists: choose", ["score", "digits", local, whole, "--out", scores]),
-        ("there is no file", ["score", "digits", tmp_path / "none.pt", "--out", new]),
-        ("holds no denoiser", ["score", "digits", scores, "--out", new]),
-        ("without noise nothing is lost", ["score", "digits", whole, "--levels", "0:1:3", "--out", new]),
+        ("there is no file", ["score", "digits", tmp_path / "none.pt", "--out", new.with_suffix(".nc")]),
+        ("holds no denoiser", ["score", "digits", scores, "--out", new.with_suffix(".nc")]),
+        (
+            "without noise nothing is lost",
+            ["score", "digits", whole, "--levels", "0:1:3", "--out", new.with_suffix(".nc")],
+        ),
         ("there is no score file", ["certify", tmp_path / "none.nc", "--schedule", "local"]),
         ("is no score, or is damaged|cannot be read", ["certify", local, "--schedule", "local"]),
         ("give --plan, or --schedule", ["certify", scores]),
@@ -139,7 +148,7 @@ def test_what_is_typed_wrong(folder: Path, tmp_path: Path) -> None:
         ("score that level", ["certify", scores, "--schedule", "local", "--steps", "50"]),
         ("give one budget", ["plan", scores]),
         (
-            r"no plan keeps a budget of .*: the least that one takes is .* operations; the reference takes",
+            r"no plan keeps a budget of .*: the least that one takes is .* operations, .*% of the reference's",
             ["plan", scores, "--share", "0.01", "--steps", "10"],
         ),
         ("--share is a share of the operations, above 0", ["plan", scores, "--share", "-1"]),
@@ -159,6 +168,7 @@ def test_what_is_typed_wrong(folder: Path, tmp_path: Path) -> None:
     for message, arguments in wrong:
         fails(message, "denoise", *arguments)
     assert not new.exists()
+    assert not new.with_suffix(".nc").exists()
 
 
 def test_nothing_that_is_read_is_replaced(folder: Path, tmp_path: Path) -> None:
@@ -218,7 +228,7 @@ def test_networks_of_two_seeds_are_scored_by_what_neither_saw(folder: Path, tmp_
     one, two = ({tuple(x.flatten().tolist()) for x in set_aside(images, seed)[1]} for seed in (0, 1))
     done = call("denoise", "score", "digits", other, folder / "local.pt", "--out", tmp_path / "s.nc")
     assert done.exit_code == 0, done.output
-    assert f"By {len(one & two)} of 1797 images; the others were seen in training." in done.stdout
+    assert f"Scored by {len(one & two)} of 1797 images; the others were seen in training." in done.stdout
 
 
 def test_an_interrupted_training_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

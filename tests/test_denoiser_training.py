@@ -141,7 +141,7 @@ def test_files_of_others_are_refused(tmp_path: Path) -> None:
         (local(), images, {"rate": 1e-3}),
     ]
     for net, data, options in others:
-        with pytest.raises(ValueError, match="denoiser of other images, another shape or other options"):
+        with pytest.raises(ValueError, match=r"holds a denoiser of other (radius|images|rate): name another file"):
             train_denoiser(net, data, steps=2, file=file, **options)
     (tmp_path / "not.pt").write_text("no")
     torch.save({"a": torch.zeros(2)}, tmp_path / "other.pt")
@@ -246,8 +246,11 @@ def test_files_of_strange_content_are_refused(tmp_path: Path) -> None:
         torch.save(each, other)
         with pytest.raises(ValueError, match="holds no denoiser"):
             load_denoiser(other)
-    torch.save({**content, "phase-scan denoiser": 1}, file)
-    with pytest.raises(ValueError, match="was written by another version of phase-scan: train anew"):
+    earlier = {key: value for key, value in content.items() if key != "seen"} | {"phase-scan denoiser": 1}
+    torch.save(earlier, file)
+    assert load_denoiser(file).seen_images() == []
+    torch.save({**content, "phase-scan denoiser": 3}, file)
+    with pytest.raises(ValueError, match="was written by a newer version of phase-scan: update to read it"):
         load_denoiser(file)
     unfinished = {**content, "state": {"training": {"done": False, "step": 1}, "kept": []}}
     torch.save(unfinished, file)

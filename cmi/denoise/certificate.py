@@ -20,7 +20,8 @@ where the SNR is infinite, or before: the sum over the steps down to any level b
 images with that noise, whatever denoises the rest.
 
 Steps that begin between two scored levels are interpolated: gamma gap, which is small at both ends, linearly in
-ln gamma, and the gap in gamma itself beside gamma = 0.  How much that may be off is measured by every other level.
+ln gamma, and the gap in gamma itself beside gamma = 0.  How far off that may be is measured by leaving out every
+second level.
 After Hu, Liu, Zhang and Gao (arXiv:2508.06614); Girsanov's
 theorem for samplers: Chen et al. (arXiv:2209.11215).
 """
@@ -36,10 +37,21 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from cmi.denoise.images import not_among
 from cmi.denoise.schedule import Schedule
-from cmi.noise import Noise, noise_schedule
+from cmi.denoise.scores import noise_of
+from cmi.noise import Noise
 
-__all__ = ["Certificate", "certify", "check_fields", "step_costs", "until_level"]
+__all__ = [
+    "OTHER_HALF",
+    "PLANNED_HALF",
+    "Certificate",
+    "certify",
+    "check_fields",
+    "mean_and_error",
+    "step_costs",
+    "until_level",
+]
 
 FloatArray = NDArray[np.float64]
 _ROUNDING = 1e-9  # of noise levels
@@ -58,34 +70,49 @@ class Certificate:
         1/2 sum_k dgamma_k gap_k, in nats, and its error from held-out images.
     distance, distance_stderr : float
         With E |x0_hat_g - x0_hat|^2 in place of the gap: the same, if the reference is the posterior mean.
-    by_step, by_step_stderr : (steps,) arrays
-        Of every step, nats; NaN for one that ends at t = 0, or below `until`.
+    nats : (steps, images) array
+        1/2 dgamma_k gap_k of every step and image, of whose sums over steps kl is the mean: NaN for steps that end
+        at t = 0, or below `until`.
     schedule : Schedule
     until : float
         The noise level at which it ends.
     reference : str
     interpolation : float
-        How much larger or smaller kl would be by every other scored level, nats: about how far the steps between
-        levels may be off. 0 if every step begins at a scored level.
-    images, trained_on : int
-        By how many images, and how many of the scored ones a denoiser was trained on: with any, gaps are too low.
-    other_half : bool
-        Whether images were left out since the plan was made by them.
+        How far off kl may be since steps begin between scored levels, nats: how much those steps change with every
+        second level left out. 0 if every step begins at a scored level.
+    left_out, trained_on : int
+        Scored images that were left out since the plan was made by them; and those that a denoiser was trained on:
+        with any, gaps are too low.
+    not_known : tuple of str
+        Denoisers of which it is not known which images they were trained on.
     """
 
     kl: float
     stderr: float
     distance: float
     distance_stderr: float
-    by_step: FloatArray
-    by_step_stderr: FloatArray
+    nats: FloatArray
     schedule: Schedule
     until: float
     reference: str
     interpolation: float
-    images: int
+    left_out: int
     trained_on: int
-    other_half: bool
+    not_known: tuple[str, ...]
+
+    @property
+    def images(self) -> int:
+        """By how many."""
+        return int(self.nats.shape[1])
+
+    @property
+    def by_step(self) -> FloatArray:
+        """Of every step, (steps,): the mean of `nats`."""
+        return np.asarray(self.nats.mean(axis=1))
+
+    def of_steps(self, first: int, last: int) -> tuple[float, float]:
+        """Nats of the steps from first to before last, and their error; those that are not covered are 0."""
+        return mean_and_error(np.nansum(self.nats[first:last], axis=0))
 
     @property
     def residual(self) -> float:
@@ -93,7 +120,14 @@ class Certificate:
         return self.kl - self.distance
 
 
-def certify(schedule: Schedule, scores: xr.Dataset, *, until: float = 0.0, samples: Any = None) -> Certificate:
+def mean_and_error(values: FloatArray) -> tuple[float, float]:
+    """Of independent numbers."""
+    return float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))
+
+
+def certify(
+    schedule: Schedule, scores: xr.Dataset, *, until: float | None = None, samples: Any = None
+) -> Certificate:
     """Bound what a schedule costs, relative to one that uses the reference of the scores in every step.
 
     Parameters
@@ -104,17 +138,17 @@ def certify(schedule: Schedule, scores: xr.Dataset, *, until: float = 0.0, sampl
         Of `score_denoisers`, best of the levels at which steps begin. Between its levels gaps are interpolated;
         beyond them nothing is said.
     until : float
-        The noise level at which to stop: what is bounded is the KL of images with that noise. Default 0: the last
-        level above t = 0.
-    samples : slice or index, optional
-        Which of the scored images. Default: all; of a plan that was made by one half of these images the other.
+        The noise level at which to stop: what is bounded is the KL of images with that noise. Default: that of the
+        plan, if it is one, or else 0, the last level above t = 0.
+    samples : slice or indices, optional
+        Which of the scored images. Default: all but those that the schedule was planned by.
 
     Raises
     ------
     ValueError
         For denoisers or levels that were not scored, for steps between levels that are far apart, or fewer than
-        three, for fewer than two images, for a denoiser that sees farther than it claims, or was not measured, and
-        if no step ends at or above `until`.
+        three, for fewer than two images that it was not planned by, for a denoiser that sees farther than it
+        claims, or was not measured, and if no step ends at or above `until`.
 
     Examples
     --------
@@ -129,37 +163,39 @@ def certify(schedule: Schedule, scores: xr.Dataset, *, until: float = 0.0, sampl
     """
     check_fields(schedule.denoisers, scores)
     scores = scores.sortby("t")
-    other = samples is None and schedule.planned_by != "" and schedule.planned_by == images_of_scores(scores)
-    if samples is None:
-        samples = OTHER_HALF if other else slice(None)
+    until = schedule.until if until is None else until
+    kept = np.arange(scores.sizes["sample"])
+    if samples is not None:
+        kept = np.atleast_1d(kept[samples])
+    elif schedule.planned_by and "image" in scores.coords:
+        kept = kept[not_among(scores.image.values, np.array(schedule.planned_by))]
+    if len(kept) < 2:
+        raise ValueError(
+            f"{len(kept)} of {scores.sizes['sample']} scored images are left to certify by"
+            + ", since the plan was made by the others: score other images" * bool(samples is None)
+        )
     names = scores.denoiser.values.tolist()
     which = [names.index(name) for name in schedule.denoisers]
-    gaps, distances, weights = step_costs(schedule.times, scores, samples)
+    gaps, distances, weights = step_costs(schedule.times, scores, kept)
     weights = until_level(weights, schedule.times, until)
     chosen = np.arange(len(which))
-    gap, distance = gaps[which, chosen], distances[which, chosen]  # (steps, samples)
-    covered = np.isfinite(weights)
-    total, far = (0.5 * weights[covered] @ each[covered] for each in (gap, distance))
-    many = gap.shape[1]
-    if many < 2:
-        raise ValueError(f"an error takes at least two scored images, got {many}")
-    step = np.where(covered, 0.5 * weights, np.nan)
+    half = 0.5 * weights[:, None]
+    nats, far = half * gaps[which, chosen], half * distances[which, chosen]  # (steps, images)
+    (kl, stderr), (distance, distance_stderr) = (mean_and_error(np.nansum(each, axis=0)) for each in (nats, far))
+    covered = np.flatnonzero(np.isfinite(weights))
     return Certificate(
-        kl=float(total.mean()),
-        stderr=float(total.std(ddof=1) / np.sqrt(many)),
-        distance=float(far.mean()),
-        distance_stderr=float(far.std(ddof=1) / np.sqrt(many)),
-        by_step=step * gap.mean(axis=1),
-        by_step_stderr=step * gap.std(axis=1, ddof=1) / np.sqrt(many),
+        kl=kl,
+        stderr=stderr,
+        distance=distance,
+        distance_stderr=distance_stderr,
+        nats=nats,
         schedule=schedule,
-        until=schedule.times[int(np.flatnonzero(covered).max()) + 1] if covered.any() else schedule.times[0],
+        until=schedule.times[int(covered.max()) + 1],
         reference=str(scores.attrs["reference"]),
-        interpolation=_by_fewer_levels(
-            schedule.times, scores, samples, which, np.where(covered, 0.5 * weights, 0.0)
-        ),
-        images=many,
+        interpolation=_by_fewer_levels(schedule.times, scores, kept, which, np.nan_to_num(half[:, 0])),
+        left_out=0 if samples is not None else scores.sizes["sample"] - len(kept),
         trained_on=int(scores.attrs.get("trained_on", 0)),
-        other_half=other,
+        not_known=tuple(json.loads(scores.attrs.get("not_known", "[]"))),
     )
 
 
@@ -191,7 +227,7 @@ def _gaps(scores: xr.Dataset, samples: Any) -> FloatArray:
 def _by_fewer_levels(
     times: tuple[float, ...], scores: xr.Dataset, samples: Any, which: list[int], nats: FloatArray
 ) -> float:
-    """How much sum_k nats_k gap_k moves, of the steps between levels, by every other level: the larger of two."""
+    """How much the steps between levels move with every second level left out, added up; the larger of two ways."""
     noise, levels, begins = noise_of(scores), scores.t.values, np.asarray(times[:-1])
     onto = _interpolation(levels, begins, noise)
     between = (onto > 0.0).sum(axis=1) > 1
@@ -208,8 +244,8 @@ def _by_fewer_levels(
         kept = np.unique([0, *range(first, len(levels), 2), len(levels) - 1])
         fewer = np.zeros_like(onto)
         fewer[:, kept] = _interpolation(levels[kept], begins, noise)
-        moved.append(float(nats[between] @ ((fewer - onto) * gaps).sum(axis=1)[between]))
-    return float(np.abs(moved).max())
+        moved.append(float(nats[between] @ np.abs(((fewer - onto) * gaps).sum(axis=1))[between]))
+    return max(moved)
 
 
 def until_level(weights: FloatArray, times: tuple[float, ...], until: float) -> FloatArray:
@@ -228,22 +264,6 @@ def until_level(weights: FloatArray, times: tuple[float, ...], until: float) -> 
             f"no step from t = {times[0]:g} ends at t = {until:g} or above: take more steps, or a lower one"
         )
     return kept
-
-
-def images_of_scores(scores: xr.Dataset) -> str:
-    """A hash of the images that were scored; empty where none was kept."""
-    return str(scores.attrs.get("images", ""))
-
-
-def noise_of(scores: xr.Dataset) -> Noise:
-    """The schedule of the noise that scores are of."""
-    about = json.loads(scores.attrs["noise"])
-    if not isinstance(about, dict) or not isinstance(about.get("name"), str):
-        raise ValueError("its noise is no schedule")
-    schedule = noise_schedule(about.pop("name"), **about)
-    if not schedule.gaussian:
-        raise ValueError(f"its noise, {schedule.name}, is not Gaussian")
-    return schedule
 
 
 def _interpolation(levels: FloatArray, times: FloatArray, noise: Noise) -> FloatArray:

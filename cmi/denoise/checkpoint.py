@@ -12,9 +12,9 @@ from cmi.denoise.networks import GlobalDenoiser, LocalDenoiser, Preconditioned
 from cmi.noise import noise_schedule
 from cmi.output import check_output, replacing
 
-__all__ = ["Checkpoint", "describe_denoiser", "load_denoiser", "save_denoiser"]
+__all__ = ["Checkpoint", "describe_denoiser", "is_trained", "load_denoiser", "save_denoiser"]
 
-_FORMAT = 2
+_FORMAT = 2  # 1: without the images that were seen
 _KINDS: dict[str, type[LocalDenoiser] | type[GlobalDenoiser]] = {"local": LocalDenoiser, "global": GlobalDenoiser}
 _OTHER = "name another file, or remove it"
 
@@ -56,12 +56,11 @@ class Checkpoint:
         check_output(self.path, overwrite=True)
         if self.path.exists():
             content = _read(self.path)
-            if content["trained"] != trained or content["made"] != _made(denoiser):
-                raise ValueError(
-                    f"{self.path} holds a denoiser of other images, another shape or other options: {_OTHER}"
-                )
+            differs = _differs(_told(content["made"], content["trained"]), _told(_made(denoiser), trained))
+            if differs:
+                raise ValueError(f"{self.path} holds a denoiser of other {differs}: {_OTHER}")
             _check_weights(self.path, content["network"], denoiser)
-            self.saved, self.seen = content["state"], content["seen"]
+            self.saved, self.seen = content["state"], content.get("seen")
 
     def keep(self, state: dict[str, Any]) -> None:
         """Write the state of the training, all at once; once it is done, with the network."""
@@ -79,6 +78,11 @@ def save_denoiser(denoiser: Preconditioned, path: str | Path, *, overwrite: bool
     """
     path = check_output(path, overwrite=overwrite)
     _write(path, denoiser, {"training": {"done": True}}, {}, {})
+
+
+def is_trained(path: Path) -> bool:
+    """Whether a file holds a denoiser whose training is done."""
+    return path.expanduser().is_file() and bool(_read(path.expanduser())["state"]["training"]["done"])
 
 
 def describe_denoiser(path: str | Path) -> dict[str, Any]:
@@ -119,7 +123,7 @@ def load_denoiser(path: str | Path) -> LocalDenoiser | GlobalDenoiser:
         raise ValueError(f"{path} holds no denoiser that this version can read: {error}") from error
     _check_weights(path, content["network"], denoiser)
     denoiser.load_state_dict(content["network"])
-    denoiser.trained_on = content["seen"]
+    denoiser.trained_on = content.get("seen")
     return denoiser.eval()
 
 
@@ -130,6 +134,18 @@ def _check_weights(path: Path, weights: dict[str, Tensor], denoiser: Preconditio
         raise ValueError(
             f"{path} holds other weights than this version's networks have: train anew, to another file"
         )
+
+
+def _told(made: dict[str, Any], trained: dict[str, Any]) -> dict[str, Any]:
+    """All that a training is told by, by name."""
+    options = made.get("options")
+    every = {**made, **(options if isinstance(options, dict) else {}), **trained}
+    return {name: value for name, value in every.items() if name != "options"}
+
+
+def _differs(one: dict[str, Any], other: dict[str, Any]) -> str:
+    """What two trainings do not have in common, by name."""
+    return ", ".join(name for name in dict.fromkeys([*one, *other]) if one.get(name) != other.get(name))
 
 
 def _made(denoiser: Preconditioned) -> dict[str, Any]:
@@ -175,8 +191,8 @@ def _read(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} holds no denoiser: {_OTHER}") from error
     if not isinstance(content, dict) or not isinstance(content.get("phase-scan denoiser"), int):
         raise ValueError(f"{path} holds no denoiser: {_OTHER}")
-    if content["phase-scan denoiser"] != _FORMAT:
-        raise ValueError(f"{path} was written by another version of phase-scan: train anew, to another file")
+    if not 1 <= content["phase-scan denoiser"] <= _FORMAT:
+        raise ValueError(f"{path} was written by a newer version of phase-scan: update to read it")
     plain = all(isinstance(content.get(part), dict) for part in ("trained", "about", "made", "state", "network"))
     seen = content.get("seen")
     if not (
@@ -184,7 +200,7 @@ def _read(path: Path) -> dict[str, Any]:
         and isinstance(content["state"].get("training"), dict)
         and isinstance(content["state"]["training"].get("done"), bool)
         and all(isinstance(value, Tensor) for value in content["network"].values())
-        and (seen is None or (isinstance(seen, Tensor) and seen.dim() == 1 and seen.dtype == torch.int64))
+        and (seen is None or (isinstance(seen, Tensor) and seen.dim() == 2 and seen.dtype == torch.int64))
     ):
         raise ValueError(f"{path} holds no denoiser: {_OTHER}")
     return content

@@ -16,7 +16,10 @@ from cmi.scan import data_of
 
 __all__ = ["fingerprint", "image_hashes", "images_of", "not_among", "parted", "set_aside"]
 
-_SPLIT, _ASIDE = 11, 16  # first words of the spawn keys
+_SPLIT, _ASIDE, _HASHED = 11, 16, 17  # first words of the spawn keys
+_CELL = 2.0**-12  # of projections of images, in units of their size
+_CHUNK = 4096  # images at once
+_DISTINCT = 0.9  # share of distinct images from which on an image is known by its values
 _SHARE, _MOST = 1 / 6, 10_000  # of the images are set aside, and at most so many
 
 
@@ -112,23 +115,42 @@ def fingerprint(images: Tensor) -> str:
 
 
 def image_hashes(images: Tensor) -> Tensor:
-    """A number for every image, (n,) of 64 bits: the same for values that agree to three digits and a half.
+    """Two numbers of 64 bits for every image, (n, 2): images that differ by rounding alone have one in common.
 
-    So images that were scaled in single and in double precision have the same.
+    Four projections in random directions, in units of the size of the image, are cut to multiples of 2^-12, and
+    once more with the multiples moved by a half: what rounding of the values parts in one, it leaves in the other.
     """
-    # + 0.0: there are two zeros; 12 bits of the mantissa are kept, rounded
-    bits = (images.detach().cpu().float() + 0.0).contiguous().numpy().view(np.int32).astype(np.int64)
-    rounded = ((bits + 0x400) & ~0x7FF).reshape(len(images), -1)
-    digests = [hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in rounded]
-    return torch.from_numpy(np.frombuffer(b"".join(digests), dtype=np.int64).copy())
+    rng = np.random.default_rng(np.random.SeedSequence(0, spawn_key=(_HASHED,)))
+    directions = rng.standard_normal((int(np.prod(images.shape[1:])), 4))
+    directions /= np.sqrt(len(directions))
+    shape = np.array(images.shape[1:], dtype=np.int64).tobytes()
+    found = np.empty((len(images), 2), dtype=np.int64)
+    for begin in range(0, len(images), _CHUNK):
+        x = images[begin : begin + _CHUNK].detach().cpu().double().flatten(1).numpy()
+        size = np.sqrt((x**2).mean(axis=1, keepdims=True))
+        power = np.floor(np.log2(np.where(size > 0.0, size, 1.0)))
+        place = x @ directions / (_CELL * np.exp2(power))
+        for grid, moved in enumerate((0.0, 0.5)):
+            cells = np.concatenate([np.floor(place + moved), power], axis=1).astype(np.int64)
+            for row, cell in enumerate(cells, begin):
+                digest = hashlib.blake2b(cell.tobytes() + shape, digest_size=8, salt=b"%d" % grid).digest()
+                found[row, grid] = int.from_bytes(digest, "little", signed=True)
+    return torch.from_numpy(found)
 
 
-def not_among(own: Tensor, others: Tensor) -> NDArray[np.bool_]:
-    """Which hashes, (n,), are not among others: of one that is there k times k are left out."""
-    left = Counter(others.tolist())
+def not_among(own: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which hashes (n, 2) of images are not among others (m, 2).
+
+    Where the others repeat, since they are draws of few states, that says nothing of single images: then as many of
+    a state are left out as there are.
+    """
+    left = Counter(others.ravel().tolist())
+    repeat = len(np.unique(others[:, 0])) < _DISTINCT * len(others)
     found = np.ones(len(own), dtype=bool)
-    for row, each in enumerate(own.tolist()):
-        if left[each] > 0:
-            left[each] -= 1
+    for row, (one, two) in enumerate(own.tolist()):
+        if left[one] > 0 or left[two] > 0:
             found[row] = False
+            if repeat:
+                left[one] -= 1
+                left[two] -= 1
     return found

@@ -27,7 +27,6 @@ from cmi.denoise.certificate import (
     Certificate,
     certify,
     check_fields,
-    images_of_scores,
     step_costs,
     until_level,
 )
@@ -49,7 +48,7 @@ class Plan:
     schedule : Schedule
     certificate : Certificate
         By images that the plan was not made by.
-    planned : float
+    planned, planned_stderr : float
         The same sum by those that it was made by: within the budget, and too low by the choice.
     whole : Certificate
         By the same images, of all steps that can be covered: with those below `until`.
@@ -62,6 +61,7 @@ class Plan:
     schedule: Schedule
     certificate: Certificate
     planned: float
+    planned_stderr: float
     whole: Certificate
     flops: float
     reference_flops: float
@@ -143,18 +143,23 @@ def plan_schedule(
     flops[:, ~covered] = np.where(np.arange(len(names)) == rest, flops[rest, 0], np.inf)[:, None]
     allowed = np.isfinite(flops)  # what no certificate covers is left to one
     goal, limit = (flops, nats) if budget_nats is not None else (nats, flops)
-    try:
-        chosen = _choose(goal, limit, allowed, budget)
-    except ValueError as error:
-        unit = "nats" if budget_nats is not None else f"operations; the reference takes {most:.3g}"
-        raise ValueError(f"{error} {unit}") from None
-    schedule = Schedule(at, [names[k] for k in chosen], images_of_scores(scores))
+    cheapest = float(np.where(allowed, limit, np.inf).min(axis=0).sum())
+    if budget < cheapest:
+        unit = "nats" if budget_nats is not None else f"operations, {cheapest / most:.1%} of the reference's"
+        raise ValueError(
+            f"no plan keeps a budget of {budget:.3g}: the least that one takes is {cheapest:.3g} {unit}"
+        )
+    chosen = _choose(goal, limit, allowed, budget)
+    made_by = scores.image.values[PLANNED_HALF].tolist() if "image" in scores.coords else []
+    schedule = Schedule(at, [names[k] for k in chosen], made_by, until)
+    own = certify(schedule, scores, samples=PLANNED_HALF)
     steps = np.arange(len(at) - 1)
     return Plan(
         schedule,
         certify(schedule, scores, until=until, samples=OTHER_HALF),
-        float(nats[chosen, steps].sum()),
-        certify(schedule, scores, samples=OTHER_HALF),
+        own.kl,
+        own.stderr,
+        certify(schedule, scores, until=0.0, samples=OTHER_HALF),
         float(flops[chosen, steps].sum()),
         most,
         schedule.windows(names[reference]),
@@ -171,8 +176,6 @@ def _choose(goal: FloatArray, limit: FloatArray, allowed: NDArray[np.bool_], bud
     more = np.where(allowed, limit, np.inf)
     least = more.min(axis=0)
     left = budget - float(least.sum())
-    if left < 0.0:
-        raise ValueError(f"no plan keeps a budget of {budget:.3g}: the least that one takes is {least.sum():.3g}")
     more = more - least
     allowed = allowed & (more <= left)
     best = np.where(allowed, more, np.inf).argmin(axis=0)  # within the budget

@@ -9,8 +9,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from cmi.checks import whole_number
-from cmi.denoise.certificate import noise_of
 from cmi.denoise.images import images_of
+from cmi.denoise.scores import noise_of
 from cmi.figures import BLUE, INK, new_figure
 from cmi.noise import Noise, noise_schedule
 

@@ -120,7 +120,10 @@ def _measurable(denoiser: Denoiser) -> tuple[Denoiser, torch.dtype]:
     try:
         with torch.no_grad():
             double(torch.zeros(1, *denoiser.shape, dtype=torch.float64), 0.5)
-    except RuntimeError:  # a network inside a function, which is no part of the module
+    except RuntimeError as error:
+        if "type" not in str(error):
+            raise
+        # a network inside a function is no part of the module, and not brought to another precision
         return copy.deepcopy(denoiser).eval(), torch.float32
     return double, torch.float64
 

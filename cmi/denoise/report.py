@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +13,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from cmi.denoise.schedule import Schedule
+from cmi.denoise.certificate import mean_and_error
 
 if TYPE_CHECKING:
     from cmi.denoise.certificate import Certificate
@@ -21,6 +23,7 @@ __all__ = ["certificate_report", "plan_report", "quality_report", "scores_report
 
 _LEVELS = 9  # columns
 _FAR = 0.1  # of the certificate, by which interpolated levels may move it
+_SURE = 3.0  # errors
 
 
 def scores_report(scores: xr.Dataset) -> Group:
@@ -56,65 +59,69 @@ def scores_report(scores: xr.Dataset) -> Group:
         f"{scores.sizes['sample']} images; reference {reference}. Gap and distance differ by {worst:.1f} errors at "
         f"most: {sign}."
     )
-    known = int(scores.attrs.get("trained_on", 0))
-    return Group(table, Text(text), *([Text(_not_held_out(known))] if known else []))
-
-
-def _not_held_out(known: int) -> str:
-    return f"Not held out: a denoiser was trained on {known} of the scored images, whose losses are too low."
+    rest = _not_held_out(int(scores.attrs.get("trained_on", 0)), json.loads(scores.attrs.get("not_known", "[]")))
+    return Group(table, Text(text), *(Text(line) for line in rest))
 
 
 def certificate_report(found: Certificate) -> Group:
     """The certificate, and what each window of a schedule adds to it."""
-    table = Table(title="Nats above the bound of the reference", title_justify="left")
+    table = Table(title="Nats above the bound of the reference (error)", title_justify="left")
     for name in ("from t", "to t", "denoiser", "steps", "nats"):
         table.add_column(name, justify="left" if name == "denoiser" else "right")
-    for name, first, last in _windows(found.schedule):
-        part = found.by_step[first:last]
-        nats = "not covered" if np.isnan(part).all() else f"{np.nansum(part):.3g}"
-        times = found.schedule.times
+    times = found.schedule.times
+    for name, first, last in _windows(found):
+        covered = not np.isnan(found.nats[first]).any()
+        nats = _with_error(*found.of_steps(first, last)) if covered else "not covered"
         table.add_row(f"{times[first]:.3g}", f"{times[last]:.3g}", name, str(last - first), nats)
-    total = (
-        f"KL(data || SDE sampler) is at most {found.kl:.4g} +- {found.stderr:.2g} nats above the bound with "
-        f"{found.reference} in every step, down to t = {found.until:.3g}."
-    )
-    other = (
+    between = f", and {found.interpolation:.2g} for steps between levels," * (found.interpolation > 0.0)
+    lines = [
+        f"KL(data || SDE sampler) is at most {found.kl:.4g} +- {found.stderr:.2g}{between} nats above the bound "
+        f"with {found.reference} in every step, down to t = {found.until:.3g}.",
         f"By the distance to {found.reference}, as if that were the posterior mean: {found.distance:.4g} +- "
-        f"{found.distance_stderr:.2g}."
-    )
-    rest = []
-    if found.other_half:
-        rest.append(Text(f"By the {found.images} images that the plan was not made by."))
-    if found.trained_on:
-        rest.append(Text(_not_held_out(found.trained_on)))
+        f"{found.distance_stderr:.2g}.",
+    ]
+    if found.kl < -_SURE * found.stderr:
+        lines.append(f"Below 0: in these steps {found.reference} is not the best of the denoisers.")
+    if found.left_out:
+        lines.append(f"By {found.images} images; the plan was made by {found.left_out} others.")
+    lines += _not_held_out(found.trained_on, found.not_known)
     if found.interpolation > 0.0:
-        advice = " Too far for these steps: score the levels at which they begin." * (
-            found.interpolation > max(_FAR * abs(found.kl), 3.0 * found.stderr)
+        lines.append(
+            "Steps begin between the scored levels: so far those steps move with every second level left out."
+            + " Too far: score the levels at which they begin."
+            * (found.interpolation > max(_FAR * abs(found.kl), _SURE * found.stderr))
         )
-        rest.append(
-            Text(
-                "Steps begin between the scored levels; by every other level the sum differs by "
-                f"{found.interpolation:.2g}.{advice}"
-            )
-        )
-    return Group(table, Text(total), Text(other), *rest)
+    return Group(table, *(Text(line) for line in lines))
 
 
 def plan_report(plan: Plan) -> Group:
     """The schedule, its cost and its certificate."""
-    where = ", ".join(f"{low:.3g} to {high:.3g}" for low, high in plan.window) or "nowhere"
-    more = plan.whole.kl - plan.certificate.kl
-    rest = [Text(f"What is used below adds {more:.3g} nats down to t = {plan.whole.until:.3g}.")] * (
-        plan.whole.until < plan.certificate.until
+    reference = plan.certificate.reference
+    where = ", ".join(f"from t = {high:.3g} to {low:.3g}" for low, high in plan.window) or "nowhere"
+    lines = []
+    if plan.whole.until < plan.certificate.until:
+        below = np.nansum(plan.whole.nats, axis=0) - np.nansum(plan.certificate.nats, axis=0)
+        more = _with_error(*mean_and_error(below))
+        lines.append(f"What is used below adds {more} nats down to t = {plan.whole.until:.3g}.")
+    lines.append(
+        f"{plan.share:.0%} of the operations of {reference} in every step, which is used {where}. Planned by one "
+        f"half of the images, {_with_error(plan.planned, plan.planned_stderr)} nats, certified by the other."
     )
-    return Group(
-        certificate_report(plan.certificate),
-        *rest,
-        Text(
-            f"{plan.share:.0%} of the operations of {plan.certificate.reference} in every step, which is used at "
-            f"t = {where}. Planned by one half of the images ({plan.planned:.3g} nats), certified by the other."
-        ),
-    )
+    return Group(certificate_report(plan.certificate), *(Text(line) for line in lines))
+
+
+def _not_held_out(known: int, not_known: Sequence[str]) -> list[str]:
+    lines = []
+    if known:
+        lines.append(f"Not held out: a denoiser was trained on {known} of the scored images; losses are too low.")
+    if not_known:
+        lines.append(f"Which images {', '.join(not_known)} learnt from is not known.")
+    return lines
+
+
+def _with_error(value: float, error: float) -> str:
+    """The error, of one digit, in brackets."""
+    return f"{value:.3g}({error:.1g})"
 
 
 def quality_report(found: pd.DataFrame) -> Table:
@@ -131,12 +138,13 @@ def quality_report(found: pd.DataFrame) -> Table:
     return table
 
 
-def _windows(schedule: Schedule) -> list[tuple[str, int, int]]:
-    """Name, first step and last step + 1 of every run of one denoiser."""
-    found: list[tuple[str, int, int]] = []
-    for step, name in enumerate(schedule.denoisers):
-        if found and found[-1][0] == name:
-            found[-1] = (name, found[-1][1], step + 1)
+def _windows(found: Certificate) -> list[tuple[str, int, int]]:
+    """Name, first step and last step + 1 of every run of one denoiser, covered or not."""
+    runs: list[tuple[str, int, int]] = []
+    covered = np.isfinite(found.by_step)
+    for step, name in enumerate(found.schedule.denoisers):
+        if runs and runs[-1][0] == name and covered[step] == covered[step - 1]:
+            runs[-1] = (name, runs[-1][1], step + 1)
         else:
-            found.append((name, step, step + 1))
-    return found
+            runs.append((name, step, step + 1))
+    return runs

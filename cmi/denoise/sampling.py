@@ -33,7 +33,7 @@ from cmi.denoise.trainer import find_device
 __all__ = ["HybridDenoiser", "sample"]
 
 _SAMPLES = 13  # first word of the spawn keys
-_LITTLE = 1e-3  # SNR at which noisy images are noise, to a part in 1e3 of the variance
+_LITTLE = 1e-3  # SNR from which on a schedule that begins below t = 1 does not begin as noise
 Kind = Literal["sde", "ode"]
 
 
@@ -124,7 +124,7 @@ def sample(
     steps : int
         Even steps in t from 1 to 0, where neither `times` nor a schedule says otherwise.
     times : (steps + 1,) array, optional
-        Falling noise levels. Without a start from t = 1, or where nothing but noise is left: SNR at most 1e-3.
+        Falling noise levels. Without a start they begin at t = 1, or where the SNR is at most 1e-3.
     kind : {"sde", "ode"}
         Stochastic or deterministic.
     heun : bool
@@ -170,8 +170,10 @@ def sample(
     given = None if start is None else torch.as_tensor(start).float()
     if given is not None and tuple(given.shape) != (n, *denoiser.shape):
         raise ValueError(f"the start must have shape {(n, *denoiser.shape)}, got {tuple(given.shape)}")
+    if given is not None and not bool(torch.isfinite(given).all()):
+        raise ValueError("the start holds values that are not finite")
     where = find_device(device)
-    if start is None and float(denoiser.noise.snr(falling[0])) > _LITTLE:
+    if start is None and falling[0] < 1.0 and float(denoiser.noise.snr(falling[0])) > _LITTLE:
         raise ValueError(
             f"sampling begins at t = {falling[0]:g}, where noisy images are not yet noise alone: give them as "
             "start, or begin at t = 1"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import groupby, pairwise
 from os import PathLike
 from pathlib import Path
@@ -18,7 +18,7 @@ from cmi.output import check_output, replacing
 __all__ = ["Schedule", "load_schedule", "save_schedule", "time_grid"]
 
 _FORMAT = 1
-_LEAST = 1e-9  # noise levels below cannot be told from 0 in single precision
+_LEAST = 1e-9  # noise levels; below that of rounding nothing is seen of them
 
 
 def time_grid(steps: int, start: float = 1.0, end: float = 0.0) -> NDArray[np.float64]:
@@ -35,7 +35,7 @@ def time_grid(steps: int, start: float = 1.0, end: float = 0.0) -> NDArray[np.fl
     return np.linspace(start, end, steps + 1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Schedule:
     """Steps of a sampler: step k goes from times[k] to times[k + 1] with what denoisers[k] says at times[k].
 
@@ -45,8 +45,10 @@ class Schedule:
         Falling, in [0, 1].
     denoisers : sequence of str
         A name per step, one fewer than times.
-    planned_by : str
-        Of a plan: which scored images it was made by one half of, so that `certify` takes the other.
+    planned_by : sequence of (int, int)
+        Of a plan: the hashes of the images that it was made by, which `certify` leaves out.
+    until : float
+        Of a plan: the noise level down to which its budget reaches.
 
     Examples
     --------
@@ -57,9 +59,16 @@ class Schedule:
 
     times: tuple[float, ...]
     denoisers: tuple[str, ...]
-    planned_by: str = field(default="", compare=False, repr=False)
+    planned_by: tuple[tuple[int, int], ...]
+    until: float
 
-    def __init__(self, times: Iterable[float], denoisers: Sequence[str], planned_by: str = "") -> None:
+    def __init__(
+        self,
+        times: Iterable[float],
+        denoisers: Sequence[str],
+        planned_by: Iterable[Sequence[int]] = (),
+        until: float = 0.0,
+    ) -> None:
         at, names = tuple(float(t) for t in times), tuple(denoisers)
         if len(at) < 2 or any(not b < a for a, b in pairwise(at)):
             raise ValueError(f"times of a schedule fall from step to step, got {len(at)} of them")
@@ -71,7 +80,13 @@ class Schedule:
             raise ValueError(f"{len(at)} times make {len(at) - 1} steps, got {len(names)} names of denoisers")
         object.__setattr__(self, "times", at)
         object.__setattr__(self, "denoisers", names)
-        object.__setattr__(self, "planned_by", planned_by)
+        object.__setattr__(self, "planned_by", tuple((int(one), int(two)) for one, two in planned_by))
+        object.__setattr__(self, "until", float(until))
+
+    def __repr__(self) -> str:
+        """Without every hash."""
+        plan = f", planned by {len(self.planned_by)} images down to t = {self.until:g}" * bool(self.planned_by)
+        return f"Schedule(times={self.times}, denoisers={self.denoisers}{plan})"
 
     @classmethod
     def of_one(cls, name: str, times: Iterable[float]) -> Schedule:
@@ -125,6 +140,7 @@ def save_schedule(schedule: Schedule, path: str | PathLike[str], *, overwrite: b
         "times": schedule.times,
         "denoisers": schedule.denoisers,
         "planned by": schedule.planned_by,
+        "until": schedule.until,
     }
     with replacing(target, overwrite=overwrite) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n")
@@ -150,6 +166,16 @@ def load_schedule(path: str | PathLike[str]) -> Schedule:
             raise ValueError("its times are no list of numbers")
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise ValueError("its denoisers are no list of names")
-        return Schedule(times, names, str(content.get("planned by", "")))
+        planned, until = content.get("planned by", []), content.get("until", 0.0)
+        if not isinstance(planned, list) or not all(_is_hash(each) for each in planned):
+            raise ValueError("what it was planned by is no list of hashes")
+        if type(until) not in (int, float) or not 0.0 <= until < 1.0:
+            raise ValueError("what it was planned down to is no noise level")
+        return Schedule(times, names, planned, until)
     except (ValueError, OverflowError, RecursionError) as error:
         raise ValueError(f"{path.name} holds no schedule: {error}") from error
+
+
+def _is_hash(value: object) -> bool:
+    """Two whole numbers of 64 bits."""
+    return isinstance(value, list) and len(value) == 2 and all(type(v) is int and abs(v) < 2**63 for v in value)

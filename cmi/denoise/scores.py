@@ -24,15 +24,23 @@ import xarray as xr
 from torch import Tensor
 
 from cmi.checks import whole_number
-from cmi.denoise.certificate import noise_of
 from cmi.denoise.denoiser import Denoiser, evaluating
-from cmi.denoise.images import fingerprint, image_hashes, images_of, not_among
+from cmi.denoise.images import image_hashes, images_of, not_among
 from cmi.denoise.receptive_field import receptive_field
 from cmi.denoise.trainer import find_device
 from cmi.netcdf import read_netcdf, write_netcdf
+from cmi.noise import Noise, noise_schedule
 from cmi.scan import levels_of
 
-__all__ = ["flops_of", "load_scores", "save_scores", "score_denoiser", "score_denoisers", "unseen_images"]
+__all__ = [
+    "flops_of",
+    "load_scores",
+    "noise_of",
+    "save_scores",
+    "score_denoiser",
+    "score_denoisers",
+    "unseen_images",
+]
 
 _NOISE = 12  # first word of the spawn key
 _LEAST = 10  # images
@@ -43,6 +51,7 @@ _DIMS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("mse", "mse_stderr", "gap", "gap_stderr"), _PER_PIXEL),
     **dict.fromkeys(("radius", "field", "flops"), ("denoiser",)),
     "snr": ("t",),
+    "image": ("sample", "hash"),
 }
 
 
@@ -117,9 +126,10 @@ def score_denoisers(
     xarray.Dataset
         ``loss`` and ``distance`` (denoiser, t, sample), summed over an image; ``mse``, ``mse_stderr``, ``gap`` and
         ``gap_stderr`` (denoiser, t, y, x), per pixel, summed over channels; ``radius`` (claimed, -1: global),
-        ``field`` (measured radius, -1: not measured) and ``flops`` (of one image) of every denoiser; ``snr``. The
-        attribute ``trained_on`` counts the images that a denoiser is known to have been trained on: 0 if they are
-        held out, as they should be (`unseen_images`).
+        ``field`` (measured radius, -1: not measured) and ``flops`` (of one image) of every denoiser; ``snr``;
+        ``image`` (sample, hash), by which images are known again. The attribute ``trained_on`` counts the images
+        that a denoiser is known to have been trained on: 0 if they are held out, as they should be
+        (`unseen_images`); ``not_known`` names those of which it is not known, as of models of others.
 
     Raises
     ------
@@ -192,24 +202,25 @@ def score_denoisers(
             "radius": ("denoiser", radii),
             "field": ("denoiser", field),
             "flops": ("denoiser", flops),
+            "image": (("sample", "hash"), image_hashes(images).numpy()),
         },
         attrs={
             "format": _FORMAT,
             "reference": reference,
             "noise": json.dumps(first.noise.to_dict()),
             "seed": str(seed),
-            "images": fingerprint(images),
-            "trained_on": n - len(unseen_images(images, denoisers.values())),
+            "trained_on": n - len(unseen_images(images, denoisers)),
+            "not_known": json.dumps([name for name, each in denoisers.items() if not each.seen_images()]),
         },
     )
 
 
-def unseen_images(data: Any, denoisers: Iterable[Denoiser]) -> Tensor:
+def unseen_images(data: Any, denoisers: Denoiser | Mapping[str, Denoiser] | Iterable[Denoiser]) -> Tensor:
     """Those of the images that no denoiser is known to have been trained on, (n, channels, rows, columns).
 
-    Networks remember, in their files too, which images they were trained on or chosen by; the others of a set were
-    set aside, or are of another set. Known by their values: an image that repeats counts as often as it is there,
-    and of data that have few states draws that only look the same are left out too.
+    Networks remember, in their files too, which images they were trained on or chosen by, by the values; an
+    `EmpiricalDenoiser` those that it is made of. Of other denoisers nothing is known. Of data of few states, whose
+    draws repeat, as many of a state are left out as were seen.
 
     Examples
     --------
@@ -220,10 +231,17 @@ def unseen_images(data: Any, denoisers: Iterable[Denoiser]) -> Tensor:
     5
     """
     images = images_of(data)
-    own, kept = image_hashes(images), np.ones(len(images), dtype=bool)
-    for denoiser in denoisers:
+    every: Iterable[Denoiser] = (
+        [denoisers]
+        if isinstance(denoisers, Denoiser)
+        else denoisers.values()
+        if isinstance(denoisers, Mapping)
+        else denoisers
+    )
+    own, kept = image_hashes(images).numpy(), np.ones(len(images), dtype=bool)
+    for denoiser in every:
         for seen in denoiser.seen_images():
-            kept &= not_among(own, seen)
+            kept &= not_among(own, seen.numpy())
     return images[torch.from_numpy(kept)]
 
 
@@ -249,10 +267,10 @@ def load_scores(path: str | PathLike[str]) -> xr.Dataset:
 
     def checked(found: xr.Dataset) -> xr.Dataset:
         for name in (*_DIMS, "denoiser", "t"):
-            if name not in found:
+            if name not in found and name != "image":  # which earlier files do not have
                 raise ValueError(f"it has no {name}")
         for name, dims in _DIMS.items():
-            if found[name].dims != dims:
+            if name in found and found[name].dims != dims:
                 raise ValueError(f"its {name} is not by {', '.join(dims)}")
         names = found.denoiser.values.tolist()
         if len(set(names)) < len(names):
@@ -265,6 +283,17 @@ def load_scores(path: str | PathLike[str]) -> xr.Dataset:
         return found
 
     return read_netcdf(path, checked, newest=_FORMAT, what="score")
+
+
+def noise_of(scores: xr.Dataset) -> Noise:
+    """The schedule of the noise that scores are of."""
+    about = json.loads(scores.attrs["noise"])
+    if not isinstance(about, dict) or not isinstance(about.get("name"), str):
+        raise ValueError("its noise is no schedule")
+    schedule = noise_schedule(about.pop("name"), **about)
+    if not schedule.gaussian:
+        raise ValueError(f"its noise, {schedule.name}, is not Gaussian")
+    return schedule
 
 
 def flops_of(denoiser: Denoiser) -> int:

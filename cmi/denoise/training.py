@@ -83,8 +83,8 @@ def train_denoiser(
     ------
     TypeError, ValueError
         For images of another shape or fewer than 50, bad options, and the file of another training.
-    RuntimeError
-        If the loss is not finite again and again.
+    TrainingError
+        A RuntimeError, if the loss is not finite again and again, or the held-out loss never.
 
     Examples
     --------
@@ -124,7 +124,7 @@ def train_denoiser(
     checkpoint = Checkpoint(file, denoiser, made, dict(about or {}))
     where = find_device(device)
     seen = [image_hashes(images), *denoiser.seen_images()]
-    denoiser.trained_on = torch.cat(seen) if checkpoint.saved is None else checkpoint.seen
+    denoiser.trained_on = torch.cat(seen) if checkpoint.seen is None else checkpoint.seen
     denoiser.fit_moments(images[train])
     denoiser.to(where)
     run = _DenoiserTrainer(denoiser, images[train].to(where), images[held[:_LOOKED]].to(where), settings)
