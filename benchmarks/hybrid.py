@@ -72,8 +72,8 @@ from cmi.denoise.networks import Preconditioned
 from cmi.figures import new_figure, save_figure
 
 GLOBAL = "global"
-BUDGETS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # nats, of the plans whose quality and cost are drawn
-SHORT = (0.5, 0.36, 0.24, 0.16)  # shares of the steps: plans of fewer are drawn as well
+BUDGETS = (0.05, 0.25, 1.0, 4.0)  # nats, of the plans whose quality and cost are drawn
+SHORT = (0.72, 0.5, 0.36, 0.24, 0.16)  # shares of the steps: plans of fewer are drawn as well
 MEASURE = "frechet"
 
 
@@ -341,8 +341,8 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, help="of training every local network")
     parser.add_argument("--global-minutes", type=float)
     parser.add_argument("--drawn", type=int, help="images of every schedule")
-    parser.add_argument("--budget", type=float, default=0.25, help="nats that the certificate may be")
-    parser.add_argument("--until", type=float, default=0.3, help="level of noise that the budget is for")
+    parser.add_argument("--budget", type=float, default=0.05, help="nats that the certificate may be")
+    parser.add_argument("--until", type=float, default=0.2, help="level of noise that the budget is for")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     settings = QUICK if arguments.quick else FULL

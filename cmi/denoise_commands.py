@@ -175,11 +175,12 @@ def score(
     with errors(debug), signals():
         from cmi.denoise import save_scores, score_denoisers
         from cmi.denoise.report import scores_report
+        from cmi.denoise.scores import LEAST_SCORED
 
         _check_outputs(out, plot, overwrite, data, *networks, ending=".nc")
         times = flags.levels(levels)
         nets = _networks(networks)
-        images, held_out = _unseen(_images(data, key, limit, crop), nets)
+        images, held_out = _unseen(_images(data, key, limit, crop), nets, least=LEAST_SCORED)
         with bar("noise levels", len(times)) as advance:
             found = score_denoisers(
                 nets, images, times, reference=reference, seed=seed, device=device, progress=advance
@@ -336,7 +337,7 @@ def sample(
             raise ValueError("--key, --limit and --crop are for the data set of --compare: give that too")
         real = None
         if compare is not None:
-            real, held_out = _unseen(_images(compare, key, limit, crop), nets)
+            real, held_out = _unseen(_images(compare, key, limit, crop), nets, least=2 * count)
             check_comparison(count, next(iter(nets.values())).shape, real)
         with bar("calls of the denoiser", 1) as advance:
             images = drawn_by(
@@ -401,14 +402,15 @@ def _networks(files: list[Path]) -> dict[str, Denoiser]:
     return found
 
 
-def _unseen(images: Tensor, nets: dict[str, Denoiser]) -> tuple[Tensor, str]:
+def _unseen(images: Tensor, nets: dict[str, Denoiser], least: int) -> tuple[Tensor, str]:
     """Those of the images that no network was trained on, as a rule what was set aside, and how many."""
     from cmi.denoise import unseen_images
 
     found = unseen_images(images, nets)
-    if len(found) == 0:
+    if len(found) < least and len(found) < len(images):
         raise ValueError(
-            f"a network was trained on each of the {len(images)} images: take others, or more of the set"
+            f"{len(found)} of {len(images)} images are left, since a network was trained on the others, and this "
+            f"takes at least {least}: take more of the set, or others"
         )
     if len(found) == len(images):
         return found, f"{len(images)} images, none of which a network is known to have been trained on."

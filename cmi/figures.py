@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["BLUE", "INK", "cell_edges", "check_picture", "hatched", "new_figure", "save_figure"]
+__all__ = ["BLUE", "INK", "ORANGE", "cell_edges", "check_picture", "hatched", "new_figure", "save_figure"]
 
 INK = "#222222"
-BLUE = "#0072B2"  # Okabe and Ito's palette
+BLUE, ORANGE = "#0072B2", "#D55E00"  # Okabe and Ito's palette
 _DPI = 200
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from io import StringIO
 from itertools import product
 from pathlib import Path
@@ -130,6 +131,25 @@ def test_how_far_steps_between_levels_may_be_off_is_told(levels: int, off: float
             wanted = exact_certificate([name] * 14, window.tolist())
             found = certify(Schedule.of_one(name, window), scores)
             assert abs(found.kl - wanted) < 1.5 * found.interpolation, (levels, name, window[0])
+
+
+@pytest.mark.parametrize(
+    ("kl", "stderr", "off", "far"),
+    [
+        (1.0, 0.001, 0.09, False),
+        (1.0, 0.001, 0.11, True),  # a tenth of the certificate
+        (-1.0, 0.001, 0.09, False),
+        (1.0, 0.1, 0.29, False),
+        (1.0, 0.1, 0.31, True),  # three errors
+        (0.0, 0.1, 0.29, False),
+    ],
+)
+def test_levels_are_too_far_apart_if_that_tells(
+    scores: xr.Dataset, kl: float, stderr: float, off: float, far: bool
+) -> None:
+    found = certify(Schedule.of_one("r1", time_grid(20)), scores)
+    said = text(certificate_report(replace(found, kl=kl, stderr=stderr, interpolation=off)))
+    assert ("Too far: score the levels at which they begin" in said) == far
 
 
 @pytest.mark.parametrize(

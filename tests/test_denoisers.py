@@ -26,7 +26,7 @@ from cmi.denoise import (
     receptive_field,
 )
 from cmi.exact import GaussianField
-from cmi.noise import noise_schedule
+from cmi.noise import Flip, noise_schedule
 
 TIMES = torch.tensor([0.05, 0.4, 0.95], dtype=torch.float64)
 
@@ -181,7 +181,11 @@ def test_before_training_a_network_is_near_the_linear_prediction_of_each_pixel()
         (lambda: LocalDenoiser((1, 8, 8), 8), "radius 8 is beyond images of 8 x 8: take 7 at most"),
         (lambda: LocalDenoiser((1, 8, 8), -1), "radius"),
         (lambda: LocalDenoiser((8, 8), 1), "shape of an image is"),
-        (lambda: LocalDenoiser((1, 8, 8), 1, "flip"), "denoisers are for Gaussian noise"),
+        (
+            lambda: LocalDenoiser((1, 8, 8), 1, "flip"),
+            "denoisers are for Gaussian noise, got 'flip': choose from interpolation, vp-linear, vp-cosine, ve$",
+        ),
+        (lambda: LocalDenoiser((1, 8, 8), 1, Flip()), "denoisers are for Gaussian noise, which flip is not"),
         (lambda: LocalDenoiser((1, 8, 8), 1, std=-1.0), "std of pixels must be finite and not negative"),
         (lambda: GlobalDenoiser((1, 8, 8), width=3, heads=5), "5 heads do not share 12 channels"),
         (lambda: GaussianDenoiser(np.eye(3), shape=(1, 2, 2)), "covariance of images of 4 values"),

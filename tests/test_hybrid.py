@@ -26,6 +26,7 @@ from cmi.denoise import (
     score_denoisers,
     time_grid,
 )
+from cmi.noise import VarianceExploding
 
 
 @pytest.fixture(scope="module")
@@ -279,6 +280,20 @@ def test_a_start_may_be_an_array_and_times_may_begin_where_little_is_left() -> N
     drawn = sample(EXACT["r0"], 2, times=np.array([0.5, 0.2]), start=start)
     assert torch.equal(drawn, sample(EXACT["r0"], 2, times=np.array([0.5, 0.2]), start=torch.as_tensor(start)))
     assert sample(EXACT["r0"], 2, times=np.array([0.975, 0.5, 0.0])).shape == (2, *SHAPE)
+    for value in (np.nan, np.inf):
+        start[1, 0, 2, 2] = value
+        with pytest.raises(ValueError, match="the start holds values that are not finite"):
+            sample(EXACT["r0"], 2, times=np.array([0.5, 0.2]), start=start)
+
+
+def test_sampling_may_begin_at_the_noisiest_level_of_any_schedule() -> None:
+    """A schedule that ends at little noise begins from that, as its makers do: the images are wider by it."""
+    white = GaussianDenoiser(np.eye(1), shape=(1, 1, 1), noise=VarianceExploding(sigma_max=3.0))
+    drawn = sample(white, 4000, steps=200)
+    # x0 given x1 is N(x1 / 10, 0.9), and x1 has variance 9 in place of 10
+    assert drawn.std() == pytest.approx(np.sqrt(1.0 - 0.01), abs=0.04)
+    with pytest.raises(ValueError, match=r"begins at t = 0\.9, where"):
+        sample(white, 2, times=time_grid(4, start=0.9))
 
 
 def test_who_calls_keeps_the_mode_of_a_network() -> None:

@@ -20,7 +20,14 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from cmi.noise import Interpolation, Noise, VariancePreservingCosine, VariancePreservingLinear, noise_schedule
+from cmi.noise import (
+    SCHEDULES,
+    Interpolation,
+    Noise,
+    VariancePreservingCosine,
+    VariancePreservingLinear,
+    noise_schedule,
+)
 
 __all__ = [
     "Denoiser",
@@ -62,6 +69,9 @@ class Denoiser(nn.Module):
         if len(shape) != 3 or min(shape) < 1:
             raise ValueError(f"the shape of an image is (channels, rows, columns), got {tuple(shape)}")
         self.shape: Shape = (int(shape[0]), int(shape[1]), int(shape[2]))
+        if isinstance(noise, str) and not (noise in SCHEDULES and SCHEDULES[noise].gaussian):
+            known = ", ".join(name for name, each in SCHEDULES.items() if each.gaussian)
+            raise ValueError(f"denoisers are for Gaussian noise, got {noise!r}: choose from {known}")
         self.noise = noise_schedule(noise)
         if not self.noise.gaussian:
             raise ValueError(f"denoisers are for Gaussian noise, which {self.noise.name} is not")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cmi.checks import whole_number
 from cmi.denoise.images import images_of
 from cmi.denoise.scores import noise_of
-from cmi.figures import BLUE, INK, new_figure
+from cmi.figures import BLUE, INK, ORANGE, new_figure
 from cmi.noise import Noise, noise_schedule
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def plot_gaps(scores: xr.Dataset, ax: Axes | None = None) -> Axes:
     ax.set_ylabel(f"SNR (loss - loss of {reference}) / 2\n[nats per factor e of the SNR]", fontsize=9)
     ax.tick_params(labelsize=8)
     if names:
-        ax.legend(fontsize=7, framealpha=0.9)
+        ax.legend(fontsize=7, framealpha=0.9, title="bands: two standard errors", title_fontsize=7)
     return ax
 
 
@@ -180,15 +180,25 @@ def plot_plan(plan: Plan, scores: xr.Dataset, scan: PhaseScan | None = None, ax:
         ax = new_figure(5.2, 3.2).subplots()
     radius = dict(zip(scores.denoiser.values.tolist(), scores.radius.values.tolist(), strict=True))
     times, names = plan.schedule.times, plan.schedule.denoisers
-    shaded = False
+    if plan.certificate.until > plan.whole.until:
+        ax.axvspan(
+            0.0,
+            plan.certificate.until,
+            facecolor="#eeeeee",
+            edgecolor="#bbbbbb",
+            hatch="////",
+            linewidth=0.0,
+            label="not in the budget",
+            zorder=0.0,
+        )
     for k, name in enumerate(names):
         if radius[name] < 0:
-            label = None if shaded else f"global: {plan.share:.0%} of the operations in all"
-            ax.axvspan(times[k + 1], times[k], color="#D55E00", alpha=0.25, linewidth=0.0, label=label)
-            shaded = True
+            ax.axvspan(times[k + 1], times[k], color=ORANGE, alpha=0.25, linewidth=0.0)
         else:
             ends = [times[k + 1], times[k]]
             ax.plot(ends, [radius[name]] * 2, color=BLUE, linewidth=3.0, solid_capstyle="butt")
+    if any(radius[name] < 0 for name in names):
+        ax.fill_between([], [], color=ORANGE, alpha=0.25, linewidth=0.0, label="global")
     ax.plot([], [], color=BLUE, linewidth=3.0, label="local")
     if scan is not None:
         t = levels_on(noise_of(scores), scan)
@@ -204,18 +214,31 @@ def plot_plan(plan: Plan, scores: xr.Dataset, scan: PhaseScan | None = None, ax:
             color=INK,
             markersize=3.5,
             elinewidth=0.8,
-            label="Markov length \u03be of the scan" if known.any() else "\u03be of the scan: not resolved",
+            label="Markov length \u03be of the scan, 95 %" if known.any() else "\u03be of the scan: not resolved",
         )
     ax.set_xlim(0.0, 1.0)
-    low, high = 0.0 if all(r != 0 for r in radius.values()) else -0.3, ax.get_ylim()[1]
-    ax.set_ylim(low, low + 1.4 * (high - low))  # room for the legend
+    ax.set_ylim(bottom=0.0 if all(r != 0 for r in radius.values()) else -0.3)
     ax.set_xlabel("noise level t", fontsize=9)
     ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     unit = "radius of the denoiser  [pixels]"
     ax.set_ylabel(unit if scan is None else "radius, \u03be  [pixels]", fontsize=9)
     certificate = plan.certificate
-    nats = f"{certificate.kl:.2g} \u00b1 {certificate.stderr:.1g} nats"
-    ax.set_title(f"certificate {nats} down to t = {certificate.until:.2g}", fontsize=8, loc="left", color=INK)
+    ax.set_title(
+        f"{plan.share:.0%} of the operations of {certificate.reference}, at most {certificate.kl:.3g} \u00b1 "
+        f"{certificate.stderr:.2g} nats down to t = {certificate.until:.2g}",
+        fontsize=8,
+        loc="left",
+        color=INK,
+        pad=20.0,
+    )
     ax.tick_params(labelsize=8)
-    ax.legend(fontsize=7, framealpha=0.9, loc="upper left")
+    ax.legend(
+        fontsize=7,
+        frameon=False,
+        loc="lower left",
+        bbox_to_anchor=(0.0, 1.0),
+        ncols=4,
+        borderaxespad=0.2,
+        columnspacing=1.2,
+    )
     return ax

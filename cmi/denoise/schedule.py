@@ -139,8 +139,8 @@ def save_schedule(schedule: Schedule, path: str | PathLike[str], *, overwrite: b
         "phase-scan schedule": _FORMAT,
         "times": schedule.times,
         "denoisers": schedule.denoisers,
-        "planned by": schedule.planned_by,
         "until": schedule.until,
+        "planned by": schedule.planned_by,
     }
     with replacing(target, overwrite=overwrite) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n")

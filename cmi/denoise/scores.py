@@ -33,6 +33,7 @@ from cmi.noise import Noise, noise_schedule
 from cmi.scan import levels_of
 
 __all__ = [
+    "LEAST_SCORED",
     "flops_of",
     "load_scores",
     "noise_of",
@@ -43,7 +44,7 @@ __all__ = [
 ]
 
 _NOISE = 12  # first word of the spawn key
-_LEAST = 10  # images
+LEAST_SCORED = 10  # images
 _FORMAT = 1
 _PER_IMAGE, _PER_PIXEL = ("denoiser", "t", "sample"), ("denoiser", "t", "y", "x")
 _DIMS: dict[str, tuple[str, ...]] = {
@@ -339,8 +340,8 @@ def _check_together(denoisers: Mapping[str, Denoiser], images: Tensor) -> Denois
             raise ValueError(f"the denoiser {name!r} takes images of {each.shape}, got {tuple(images.shape[1:])}")
     if any(each.noise != first.noise for each in others):
         raise ValueError("denoisers are scored on one schedule: bring them there with OnSchedule")
-    if len(images) < _LEAST:
-        raise ValueError(f"scores need at least {_LEAST} images, got {len(images)}")
+    if len(images) < LEAST_SCORED:
+        raise ValueError(f"scores need at least {LEAST_SCORED} images, got {len(images)}")
     return first
 
 
