@@ -42,6 +42,7 @@ import pandas as pd
 import torch
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.patheffects import withStroke
 
 from cmi import open_dataset, phase_scan
 from cmi.denoise import (
@@ -72,6 +73,7 @@ from cmi.denoise.networks import Preconditioned
 from cmi.figures import new_figure, save_figure
 
 GLOBAL = "global"
+BUDGET, UNTIL = 0.05, 0.2  # nats, for images with noise of that level left on them
 BUDGETS = (0.05, 0.25, 1.0, 4.0)  # nats, of the plans whose quality and cost are drawn
 SHORT = (0.72, 0.5, 0.36, 0.24, 0.16)  # shares of the steps: plans of fewer are drawn as well
 MEASURE = "frechet"
@@ -261,7 +263,7 @@ def printed(rows: Sequence[Mapping[str, object]]) -> str:
     table = pd.DataFrame(rows)
     for name in [c.removesuffix(" error") for c in table.columns if c.endswith(" error")]:
         both = zip(table[name], table.pop(f"{name} error"), strict=True)
-        table[name] = ["" if pd.isna(v) else f"{v:.3g}({e:.1g})" for v, e in both]
+        table[name] = ["" if pd.isna(v) else f"{v:.3g}({e:.2g})" for v, e in both]
     return table.to_string(index=False, float_format=lambda v: f"{v:.3g}", na_rep="")
 
 
@@ -299,6 +301,8 @@ def plot_trade_off(rows: pd.DataFrame, floor: Mapping[str, object], measure: str
                     fontsize=7,
                     color=colour,
                     ha="left" if kind == "plan" else "right",
+                    path_effects=[withStroke(linewidth=2.0, foreground="white")],
+                    zorder=5.0,
                 )
     real, error = float(floor[measure]), float(floor[f"{measure} error"])  # type: ignore[arg-type]
     ax.axhspan(real - error, real + error, color="#999999", alpha=0.3, linewidth=0.0, label="real images")
@@ -341,8 +345,8 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, help="of training every local network")
     parser.add_argument("--global-minutes", type=float)
     parser.add_argument("--drawn", type=int, help="images of every schedule")
-    parser.add_argument("--budget", type=float, default=0.05, help="nats that the certificate may be")
-    parser.add_argument("--until", type=float, default=0.2, help="level of noise that the budget is for")
+    parser.add_argument("--budget", type=float, default=BUDGET, help="nats that the certificate may be")
+    parser.add_argument("--until", type=float, default=UNTIL, help="level of noise that the budget is for")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     settings = QUICK if arguments.quick else FULL
@@ -385,7 +389,8 @@ def main() -> None:
     budgets = {b: planned(b, arguments.until) for b in BUDGETS}
     short = [planned(arguments.budget, arguments.until, max(3, round(share * settings.steps))) for share in SHORT]
     curve, floor = trade_off(draws, budgets, short, settings.steps, f"r = {settings.radii[-1]}")
-    curve.to_csv(out / "trade_off.csv", index=False)
+    real = pd.DataFrame([{"kind": "real", "schedule": "real images", **floor}])
+    pd.concat([curve, real]).to_csv(out / "trade_off.csv", index=False)
     print("\nplans of several budgets and in fewer steps, and the global network in as few as each costs")
     print(printed(curve.drop(columns=["kind", "budget"]).to_dict("records")))  # type: ignore[arg-type]
     save_figure(plot_trade_off(curve, floor, MEASURE), out / "trade_off.png", overwrite=True)

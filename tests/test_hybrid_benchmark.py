@@ -70,7 +70,9 @@ def test_it_runs_and_does_not_train_twice(
     for label in ("global", "local", "planned", "planned to 0", "equal cost", "real images", "plan 5", "few 5"):
         assert re.search(rf"^ *{label} +[\d(]", first, re.MULTILINE), label
     curve = pd.read_csv(tmp_path / "trade_off.csv")
-    assert curve.kind.tolist() == ["global", "local", "plan", "few", "plan", "few", "short", "few"]
+    assert curve.kind.tolist() == ["global", "local", "plan", "few", "plan", "few", "short", "few", "real"]
+    real, curve = curve.iloc[-1], curve.iloc[:-1]
+    assert real[["wasserstein", "wasserstein error", "mmd", "frechet", "frechet error"]].notna().all()
     assert curve.steps.tolist()[:3] == [12, 12, 12]
     assert curve.steps[6] == 6
     whole = curve.GFLOP[0]
