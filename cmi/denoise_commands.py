@@ -163,6 +163,15 @@ def score(
     plot: Annotated[
         Path | None, typer.Option(help="Draw the gaps into this picture (.png, .pdf, .svg).", show_default=False)
     ] = None,
+    many: Annotated[
+        int,
+        typer.Option(
+            "--images",
+            help="Score so many of the images that no network was trained on, drawn at random: errors fall with "
+            "their square root.",
+            min=1,
+        ),
+    ] = 2000,
     key: Key = None,
     limit: Limit = None,
     crop: Crop = None,
@@ -174,20 +183,23 @@ def score(
     """Score denoisers on images that none was trained on: losses by level, and how far from the global one."""
     with errors(debug), signals():
         from cmi.denoise import save_scores, score_denoisers
+        from cmi.denoise.images import some_of
         from cmi.denoise.report import scores_report
         from cmi.denoise.scores import LEAST_SCORED
 
         _check_outputs(out, plot, overwrite, data, *networks, ending=".nc")
         times = flags.levels(levels)
         nets = _networks(networks)
-        images, held_out = _unseen(_images(data, key, limit, crop), nets, least=LEAST_SCORED)
+        unseen, held_out = _unseen(_images(data, key, limit, crop), nets, least=LEAST_SCORED)
+        images = some_of(unseen, many, seed)
         with bar("noise levels", len(times)) as advance:
             found = score_denoisers(
                 nets, images, times, reference=reference, seed=seed, device=device, progress=advance
             )
         save_scores(found, out, overwrite=overwrite)
         console().print(scores_report(found))
-        console().print(f"Scored by {held_out}")
+        drawn = f"{len(images)} at random of those there are: " * (len(images) < len(unseen))
+        console().print(f"Scored by {drawn}{held_out}")
         if plot is not None:
             from cmi.denoise import plot_gaps
 

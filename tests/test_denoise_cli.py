@@ -51,6 +51,37 @@ def test_scores_are_of_images_that_were_set_aside(folder: Path) -> None:
     assert describe_denoiser(folder / "local.pt")["about"]["data"] == "digits"
 
 
+def test_scores_are_of_as_many_images_as_asked_for(folder: Path, tmp_path: Path) -> None:
+    nets, out = [folder / "local.pt", folder / "global.pt"], tmp_path / "some.nc"
+    some: list[str | Path] = [
+        "denoise",
+        "score",
+        "digits",
+        *nets,
+        "--levels",
+        "0.5",
+        "--out",
+        out,
+        "--overwrite",
+        "--images",
+    ]
+    done = call(*some, "40")
+    assert done.exit_code == 0, done.output
+    assert (
+        "Scored by 40 at random of those there are: 300 of 1797 images; the others were seen in training."
+        in done.stdout
+    )
+    first = load_scores(out)
+    assert first.sizes["sample"] == 40
+    every = load_scores(folder / "scores.nc").image.values
+    where = [int(np.flatnonzero((every == each).all(axis=1))[0]) for each in first.image.values]
+    assert where == sorted(where)
+    assert max(where) > 200  # not the first ones
+    call(*some, "40", "--seed", "1")
+    assert (load_scores(out).image.values != first.image.values).any()
+    fails("scores need at least 10 images, got 3", *some, "3")
+
+
 def test_certified_planned_and_drawn(folder: Path, tmp_path: Path) -> None:
     certified = call(
         "denoise", "certify", folder / "scores.nc", "--schedule", "local,global", "--switch", "0.5", "--steps", "10"

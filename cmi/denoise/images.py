@@ -14,9 +14,9 @@ from torch import Tensor
 from cmi.data.sample_set import SampleSet
 from cmi.scan import data_of
 
-__all__ = ["fingerprint", "image_hashes", "images_of", "not_among", "parted", "set_aside"]
+__all__ = ["fingerprint", "image_hashes", "images_of", "not_among", "parted", "set_aside", "some_of"]
 
-_SPLIT, _ASIDE, _HASHED = 11, 16, 17  # first words of the spawn keys
+_SPLIT, _ASIDE, _HASHED, _SOME = 11, 16, 17, 18  # first words of the spawn keys
 _CELL = 2.0**-12  # of projections of images, in units of their size
 _CHUNK = 4096  # images at once
 _DISTINCT = 0.9  # share of distinct images from which on an image is known by its values
@@ -107,6 +107,18 @@ def set_aside(images: Tensor, seed: int) -> tuple[Tensor, Tensor]:
     order = torch.from_numpy(rng.permutation(len(images)))
     kept = min(round(_SHARE * len(images)), _MOST)
     return images[order[kept:].sort().values], images[order[:kept].sort().values]
+
+
+def some_of(images: Tensor, count: int, seed: int) -> Tensor:
+    """So many of the images, drawn at random without replacement, in their order; all if there are no more.
+
+    Examples
+    --------
+    >>> some_of(torch.arange(8.0), 3, seed=0)
+    tensor([0., 1., 7.])
+    """
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_SOME,)))
+    return images[torch.from_numpy(rng.permutation(len(images))[:count]).sort().values]
 
 
 def fingerprint(images: Tensor) -> str:
