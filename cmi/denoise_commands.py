@@ -307,7 +307,11 @@ def sample(
     switch: Switch = None,
     steps: Steps = None,
     count: Annotated[int, typer.Option(help="Images to draw.", min=1)] = 64,
-    ode: Annotated[bool, typer.Option("--ode", help="Along the ODE (Heun), not the SDE.")] = False,
+    ode: Annotated[bool, typer.Option("--ode", help="Along the ODE, not the SDE.")] = False,
+    order: Annotated[
+        int,
+        typer.Option(help="Of the sampler. 1: the SDE that certify bounds, DDIM with --ode.", min=1, max=2),
+    ] = 2,
     out: Annotated[
         Path | None, typer.Option(help="Write the images to this file (.npy).", show_default=False)
     ] = None,
@@ -356,6 +360,7 @@ def sample(
                 HybridDenoiser(schedule, nets),
                 count,
                 kind="ode" if ode else "sde",
+                order=2 if order == 2 else 1,
                 seed=seed,
                 device=device,
                 progress=advance,

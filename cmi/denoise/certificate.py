@@ -1,7 +1,7 @@
 """Certificate: what denoisers other than the reference cost at most, in nats, when images are sampled with them.
 
 In the time gamma = SNR noisy images are Y_gamma = gamma x0 + W_gamma, a signal in Brownian noise; given what was
-seen, dY = m(Y, gamma) dgamma + dW with m the posterior mean.  The SDE sampler with K steps draws
+seen, dY = m(Y, gamma) dgamma + dW with m the posterior mean.  The SDE sampler (of order one) with K steps draws
 
     Y_{k+1} = Y_k + dgamma_k D_k(Y_k) + W,    dgamma_k = gamma_{k+1} - gamma_k:
 
@@ -15,9 +15,9 @@ uses the reference g in every step the bound is worse by
 
     1/2 sum_k dgamma_k (l_k - l_k,g),
 
-which needs losses only.  It is a statement about the SDE, not the ODE, and ends at the last level above t = 0,
-where the SNR is infinite, or before: the sum over the steps down to any level bounds the KL at that level, of
-images with that noise, whatever denoises the rest.
+which needs losses only.  It is a statement about the SDE of order one, and of order two in the limit of many steps,
+not about the ODE.  It ends at the last level above t = 0, where the SNR is infinite, or before: the sum over the
+steps down to any level bounds the KL at that level, of images with that noise, whatever denoises the rest.
 
 Steps that begin between two scored levels are interpolated: gamma gap, which is small at both ends, linearly in
 ln gamma, and the gap in gamma itself beside gamma = 0.  How far off that may be is measured by leaving out every

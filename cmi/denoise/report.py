@@ -75,8 +75,8 @@ def certificate_report(found: Certificate) -> Group:
         table.add_row(f"{times[first]:.3g}", f"{times[last]:.3g}", name, str(last - first), nats)
     between = f", and {found.interpolation:.2g} for steps between levels," * (found.interpolation > 0.0)
     lines = [
-        f"KL(data || SDE sampler) is at most {found.kl:.4g} +- {found.stderr:.2g}{between} nats above the bound "
-        f"with {found.reference} in every step, down to t = {found.until:.3g}.",
+        f"KL(data || SDE sampler, order 1) is at most {found.kl:.4g} +- {found.stderr:.2g}{between} nats above the "
+        f"bound with {found.reference} in every step, down to t = {found.until:.3g}.",
         f"By the distance to {found.reference}, as if that were the posterior mean: {found.distance:.4g} +- "
         f"{found.distance_stderr:.2g}.",
     ]
