@@ -11,12 +11,22 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
-from exact_denoisers import EXACT, FIELD, IMAGES, SHAPE, exact_certificate, exact_gaps
+from exact_denoisers import (
+    EXACT,
+    FIELD,
+    IMAGES,
+    SHAPE,
+    exact_certificate,
+    exact_gaps,
+    gaussian_kl,
+    sampled_covariance,
+)
 from rich.console import Console
 from torch import Tensor
 
 from cmi.denoise import (
     GaussianDenoiser,
+    HybridDenoiser,
     Schedule,
     certify,
     load_schedule,
@@ -87,8 +97,7 @@ def test_it_bounds_what_the_sampler_really_loses() -> None:
             step = np.eye(36) + gain * rule
             y = step @ y @ step.T + gain * np.eye(36)
         true = snr[-1] ** 2 * FIELD.covariance + snr[-1] * np.eye(36)
-        ratio = np.linalg.solve(y, true)
-        kl = 0.5 * (np.trace(ratio) - 36 - np.linalg.slogdet(ratio)[1])
+        kl = gaussian_kl(true, y)
         # the bound itself: 1/2 sum dgamma l - 1/2 int mmse
         weights = np.diff(snr)
         losses = np.array([local.mmse(float(t)).sum() for t in times[:-1]])
@@ -97,6 +106,23 @@ def test_it_bounds_what_the_sampler_really_loses() -> None:
         assert 0.0 < kl <= bound
         if name == "r1":
             assert bound < 10.0 * kl  # and says something
+
+
+@pytest.mark.parametrize("steps", [10, 20, 40])
+def test_it_bounds_what_a_plan_adds_in_either_order(steps: int) -> None:
+    """Exact KL of the images that are drawn down to t = 0.2, of a plan and of the global denoiser in every step."""
+    times = np.concatenate([[1.0], time_grid(steps, 0.99, 0.2)])
+    wanted = 0.64 * FIELD.covariance + 0.04 * np.eye(36)
+    mixed = Schedule.switched(["r0", "global", "r1"], [0.7, 0.4], times)
+    bound = exact_certificate(mixed.denoisers, times.tolist())
+
+    def lost(schedule: Schedule, order: int) -> float:
+        return gaussian_kl(wanted, sampled_covariance(HybridDenoiser(schedule, EXACT), times, order=order))
+
+    whole = [lost(Schedule.of_one("global", times), order) for order in (1, 2)]
+    for order in (1, 2):
+        assert 0.2 * bound < lost(mixed, order) - whole[order - 1] < bound
+    assert whole[1] < 0.01 * whole[0]  # what the steps themselves cost
 
 
 def test_levels_between_are_interpolated_and_others_refused(scores: xr.Dataset) -> None:

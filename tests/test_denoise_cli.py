@@ -13,7 +13,16 @@ import pytest
 from commands import call, fails
 
 from cmi import open_dataset, phase_scan
-from cmi.denoise import certify, describe_denoiser, images_of, load_schedule, load_scores, set_aside
+from cmi.denoise import (
+    certify,
+    describe_denoiser,
+    images_of,
+    load_denoiser,
+    load_schedule,
+    load_scores,
+    sample,
+    set_aside,
+)
 from estimators.trainer import Trainer
 
 SHORT = ["--steps", "60", "--width", "8"]
@@ -141,6 +150,14 @@ def test_certified_planned_and_drawn(folder: Path, tmp_path: Path) -> None:
     again = call("denoise", "sample", *nets, *published, "--count", "4", "--plot", grid)
     assert again.exit_code == 1
     assert "exists: choose another name" in again.stderr
+    orders: list[np.ndarray] = []
+    for order in ("1", "2"):
+        few = ["--count", "3", "--steps", "4", "--order", order, "--out", tmp_path / f"{order}.npy"]
+        assert call("denoise", "sample", folder / "global.pt", *few).exit_code == 0
+        orders.append(np.load(tmp_path / f"{order}.npy"))
+    assert not np.allclose(orders[0], orders[1])
+    two = sample(load_denoiser(folder / "global.pt"), 3, steps=4)
+    assert np.allclose(orders[1], two.numpy(), atol=1e-5)
     done = call("denoise", "sample", folder / "global.pt", "--count", "2", "--steps", "3")
     assert "Nothing was saved" in done.stdout
 

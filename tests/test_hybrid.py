@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-from exact_denoisers import EXACT, FIELD, IMAGES, SHAPE, exact_gaps
+from exact_denoisers import EXACT, FIELD, IMAGES, SHAPE, exact_gaps, sampled_covariance
 from torch import Tensor
 
 from cmi.denoise import (
@@ -200,52 +200,28 @@ def test_samples_have_the_covariance(kind: Any, order: Any, small: float) -> Non
     assert abs(float(drawn.mean())) < 0.02
 
 
-class OneOfMany:
-    """In place of a generator: image j has the j-th of all random numbers 1, the others 0."""
-
-    def __init__(self, seed: np.random.SeedSequence) -> None:
-        self.left: int = seed.spawn_key[-1]
-
-    def standard_normal(self, shape: tuple[int, ...], dtype: type) -> np.ndarray:
-        drawn: np.ndarray = np.zeros(shape, dtype)
-        if 0 <= self.left < drawn.size:
-            drawn.flat[self.left] = 1.0
-        self.left -= drawn.size
-        return drawn
-
-
-def sampled_covariance(times: np.ndarray, monkeypatch: pytest.MonkeyPatch, **options: Any) -> np.ndarray:
-    """Of what a sampler draws, which is linear in its random numbers for a Gaussian: without sampling."""
-    monkeypatch.setattr(np.random, "default_rng", OneOfMany)
-    found = sample(EXACT["global"], 36 * len(times), times=times, batch=10_000, **options)
-    linear = found.numpy().reshape(-1, 36).astype(np.float64)
-    return np.asarray(linear.T @ linear)
-
-
 @pytest.mark.parametrize("kind", ["sde", "ode"])
 @pytest.mark.parametrize("order", [1, 2])
-def test_errors_of_samplers_fall_with_their_order(kind: Any, order: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_of_samplers_fall_with_their_order(kind: Any, order: Any) -> None:
     """Down to t = 0.1, where the exact covariance is alpha^2 S + sigma^2."""
     wanted = 0.81 * FIELD.covariance + 0.01 * np.eye(36)
     off = []
     for steps in (20, 40, 80):
         times = np.concatenate([[1.0], time_grid(steps, 0.99, 0.1)])
-        off.append(np.abs(sampled_covariance(times, monkeypatch, kind=kind, order=order) - wanted).max())
+        off.append(np.abs(sampled_covariance(EXACT["global"], times, kind=kind, order=order) - wanted).max())
     rates = np.log2(np.array(off[:-1]) / off[1:])
     assert (np.abs(rates - order) < 0.35).all(), off
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_order_two_gains_from_uneven_steps_too(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_order_two_gains_from_uneven_steps_too(seed: int) -> None:
     """And loses nothing where a long step follows one that is next to nothing."""
     uneven = [0.9, 0.7, 0.6999, 0.5, 0.4999, 0.3, 0.2999]
     if seed > 0:
         uneven = sorted(np.random.default_rng(seed).uniform(0.1, 1.0, 18), reverse=True)
     wanted = 0.81 * FIELD.covariance + 0.01 * np.eye(36)
     one, two = (
-        np.abs(
-            sampled_covariance(np.array([1.0, *uneven, 0.1]), monkeypatch, kind="sde", order=order) - wanted
-        ).max()
+        np.abs(sampled_covariance(EXACT["global"], [1.0, *uneven, 0.1], order=order) - wanted).max()
         for order in (1, 2)
     )
     assert two < (one if seed == 0 else 0.5 * one)
