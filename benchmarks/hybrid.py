@@ -13,21 +13,21 @@ with
     global         the global network in every step
     local          the widest local one in every step
     planned        the plan
-    ... order 1    the same by the sampler of order one, which the certificate is about
     planned to 0   a plan whose budget of nats reaches down to the last level above t = 0
     earlier, later the plan's window of the global network, as long, a quarter of the levels nearer to noise or data
     swapped        global outside the window, local within it
     equal cost     the global one in every step, in as few steps as cost what the plan costs
     equal steps    the global one in as many steps as the plan takes it for
 
-and with plans of other budgets, plans of fewer steps, and the global network in as few steps as each costs: what
-quality costs.  All are compared with test images that were not scored: operations, seconds per 1,000 images,
+and with plans of other budgets, plans of fewer steps, and the global network in as few steps as each of those
+costs: what quality costs; one of the plans and its rival by the sampler of order one as well, which the certificate
+is about.  All are compared with test images that were not scored: operations, seconds per 1,000 images,
 certificate, sliced Wasserstein distance, MMD, classifier two-sample test and Frechet distance on features of a
 classifier trained on the labels, each with its error and beside what as many real images read.  Networks, scores
 and figures are kept in --out: networks and scores that are there are not made again, so that more images can be
 drawn with the same ones.
 
---quick is for two cores: 500 images, 50 steps.  Without it settings are for a GPU.
+--quick is for two cores: 500 images, 40 steps.  Without it settings are for a GPU.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class Settings:
     radii: tuple[int, ...] = (1, 2, 4, 8)
 
 
-QUICK = Settings(2.0, 6.0, width=32, global_width=32, scored=1000, drawn=500, steps=50)
+QUICK = Settings(2.0, 6.0, width=32, global_width=32, scored=1000, drawn=500, steps=40)
 FULL = Settings(10.0, 60.0, width=64, global_width=96, scored=5000, drawn=2500, steps=100)
 
 
@@ -321,7 +321,10 @@ def plot_trade_off(rows: pd.DataFrame, floor: Mapping[str, object], measure: str
 def trade_off(
     draws: Draws, plans: Mapping[float, Plan], short: Sequence[Plan], steps: int, widest: str
 ) -> tuple[pd.DataFrame, Mapping[str, object]]:
-    """Rows of plans of several budgets and of fewer steps, and of the global network in as few as each costs."""
+    """Rows of plans of several budgets and of fewer steps, and of the global network in as few as some cost.
+
+    The second of the short plans, or the only one, is drawn by the sampler of order one as well, and its rival too.
+    """
     times = time_grid(steps)
     rows = [
         {"kind": "global", "budget": np.nan, **draws.row("global", Schedule.of_one(GLOBAL, times))},
@@ -329,13 +332,16 @@ def trade_off(
     ]
     for budget, plan in plans.items():
         rows.append({"kind": "plan", "budget": budget, **draws.row(f"plan {budget:g}", plan.schedule)})
-        rows.append({"kind": "few", "budget": budget, **draws.row(f"few {budget:g}", few(plan.share, steps))})
-    for plan in short:
+    first = next(iter(plans.values()))
+    rows.append({"kind": "few", "budget": np.nan, **draws.row("equal cost", few(first.share, steps))})
+    for k, plan in enumerate(short):
         many = len(plan.schedule.denoisers)
-        share = plan.share * many / steps  # of the global one in all the steps
-        label = f"{many} planned"
-        rows.append({"kind": "short", "budget": np.nan, **draws.row(label, plan.schedule)})
-        rows.append({"kind": "few", "budget": np.nan, **draws.row(f"few for {many}", few(share, steps))})
+        rival = few(plan.share * many / steps, steps)  # of the global one in all the steps
+        pair = (("short", f"{many} planned", plan.schedule), ("few", f"few for {many}", rival))
+        rows += [{"kind": kind, "budget": np.nan, **draws.row(label, made)} for kind, label, made in pair]
+        if k == min(1, len(short) - 1):
+            once = [draws.row(f"{label} order 1", made, order=1) for _, label, made in pair]
+            rows += [{"kind": "order 1", "budget": np.nan, **row} for row in once]
     return pd.DataFrame(rows), draws.floor
 
 
@@ -389,7 +395,6 @@ def main() -> None:
     draws = Draws(nets, scores, images, settings.drawn, arguments.seed, arguments.until, out)
     made = schedules(plan, to_zero, scores)
     rows = [draws.row(label, schedule) for label, schedule in made.items()]
-    rows += [draws.row(f"{label} order 1", made[label], order=1) for label in ("global", "planned")]
     print("\n" + printed([*rows, {"schedule": "real images", **draws.floor}]), flush=True)
     budgets = {b: planned(b, arguments.until) for b in BUDGETS}
     short = [planned(arguments.budget, arguments.until, max(3, round(share * settings.steps))) for share in SHORT]

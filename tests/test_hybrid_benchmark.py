@@ -67,17 +67,29 @@ def test_it_runs_and_does_not_train_twice(
     hybrid.main()
     first = capsys.readouterr().out
     assert "plan: " in first
-    for label in ("global", "local", "planned", "planned to 0", "equal cost", "real images", "plan 5", "few 5"):
+    for label in (
+        "global",
+        "local",
+        "planned",
+        "planned to 0",
+        "equal cost",
+        "real images",
+        "plan 5",
+        "6 planned",
+        "few for 6",
+    ):
         assert re.search(rf"^ *{label} +[\d(]", first, re.MULTILINE), label
     curve = pd.read_csv(tmp_path / "trade_off.csv")
-    assert curve.kind.tolist() == ["global", "local", "plan", "few", "plan", "few", "short", "few", "real"]
+    once = ["order 1", "order 1"]
+    assert curve.kind.tolist() == ["global", "local", "plan", "plan", "few", "short", "few", *once, "real"]
     real, curve = curve.iloc[-1], curve.iloc[:-1]
     assert real[["wasserstein", "wasserstein error", "mmd", "frechet", "frechet error"]].notna().all()
     assert curve.steps.tolist()[:3] == [12, 12, 12]
-    assert curve.steps[6] == 6
+    assert curve.steps[5] == curve.steps[7] == 6
+    assert curve.frechet[5] != curve.frechet[7]  # (two steps are alike in both orders)
     whole = curve.GFLOP[0]
     assert (whole + 1e-12 >= curve.GFLOP).all()
-    assert curve.GFLOP[4] <= curve.GFLOP[2]  # more nats, fewer operations
+    assert curve.GFLOP[3] <= curve.GFLOP[2]  # more nats, fewer operations
     assert curve["nats"][0] == 0.0
     assert curve.filter(like="error").notna().all().all()
     assert {file.name for file in tmp_path.iterdir()} > {"gaps.png", "plan.png", "trade_off.png", "scores.nc"}
