@@ -116,7 +116,7 @@ def sample(
     kind: Kind = "sde",
     order: Order = 2,
     start: Tensor | NDArray[np.floating] | None = None,
-    batch: int = 250,
+    batch: int = 100,
     seed: int = 0,
     device: str = "auto",
     progress: Callable[[int, int], None] | None = None,
@@ -142,7 +142,8 @@ def sample(
     start : (n, channels, rows, columns) tensor or array, optional
         Noisy images at the first level. Default: sigma times standard normal numbers.
     batch : int
-        Images at once. Images do not depend on it, but for rounding.
+        Images at once, which do not depend on it but for rounding. On a CPU more are slower: their blocks of memory
+        are asked for anew in every layer.
     seed : int
         Every image has random numbers of its own: the first n of more are the same.
     device : str

@@ -95,7 +95,7 @@ def score_denoisers(
     *,
     reference: str | None = None,
     fields: bool = True,
-    batch: int = 250,
+    batch: int = 100,
     seed: int = 0,
     device: str = "auto",
     progress: Callable[[int, int], None] | None = None,
@@ -114,7 +114,7 @@ def score_denoisers(
     fields : bool
         Whether to measure the receptive fields of those that claim to be local.
     batch : int
-        Images at once.
+        Images at once. On a CPU more are slower: their blocks of memory are asked for anew in every layer.
     seed : int
         Of the noise.
     device : str
