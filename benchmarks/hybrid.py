@@ -24,8 +24,8 @@ costs: what quality costs; one of the plans and its rival by the sampler of orde
 is about.  All are compared with test images that were not scored: operations, seconds per 1,000 images,
 certificate, sliced Wasserstein distance, MMD, classifier two-sample test and Frechet distance on features of a
 classifier trained on the labels, each with its error and beside what as many real images read.  Networks, scores
-and figures are kept in --out: networks and scores that are there are not made again, so that more images can be
-drawn with the same ones.
+and figures are kept in --out: networks and scores that are there, of these settings and images, are not made again,
+so that more images can be drawn with the same ones, and what was interrupted goes on.
 
 --quick is for two cores: 500 images, 40 steps.  Without it settings are for a GPU.
 """
@@ -34,6 +34,7 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -73,6 +74,7 @@ from cmi.denoise import (
     train_denoiser,
     train_features,
 )
+from cmi.denoise.images import image_hashes
 from cmi.denoise.networks import Preconditioned
 from cmi.figures import new_figure, save_figure
 
@@ -138,13 +140,12 @@ def open_images(folder: Path, settings: Settings, seed: int) -> Images:
 
 
 def trained(name: str, net: Preconditioned, images: torch.Tensor, minutes: float, out: Path, seed: int) -> Denoiser:
-    """Train a network, or take the one that is there."""
+    """Train a network, or go on, or take the one that is there: of another training it is refused."""
     file = out / f"{name.replace(' ', '').replace('=', '')}.pt"
-    if not file.exists():
-        begun = time.perf_counter()
-        found = train_denoiser(net, images, minutes=minutes, seed=seed, file=file)
-        took = time.perf_counter() - begun
-        print(f"{name}: {found.step} steps in {took:.0f} s, held-out loss {found.best:.5f}", flush=True)
+    begun = time.perf_counter()
+    found = train_denoiser(net, images, minutes=minutes, seed=seed, file=file)
+    took = time.perf_counter() - begun
+    print(f"{name}: {found.step} steps in {took:.0f} s, held-out loss {found.best:.5f}", flush=True)
     return load_denoiser(file)
 
 
@@ -162,13 +163,17 @@ def networks(images: Images, settings: Settings, out: Path, seed: int) -> dict[s
 
 
 def scored(nets: Mapping[str, Denoiser], images: Images, settings: Settings, out: Path, seed: int) -> xr.Dataset:
-    """Score the networks, or take the scores that are there."""
-    file = out / "scores.nc"
-    if not file.exists():
-        begun = time.perf_counter()
-        levels = time_grid(settings.steps)[:-1]  # at which steps begin; those of shorter schedules lie between
-        save_scores(score_denoisers(nets, images.scored, levels, seed=seed), file)
-        print(f"scores: {time.perf_counter() - begun:.0f} s", flush=True)
+    """Score the networks, or take the scores that are there, if they are of these."""
+    file, levels = out / "scores.nc", time_grid(settings.steps)[:-1]  # of shorter schedules some lie between
+    if file.exists() and file.stat().st_mtime >= max(net.stat().st_mtime for net in out.glob("*.pt")):
+        kept = load_scores(file).sortby("t", ascending=False)
+        made = (kept.denoiser.values.tolist(), kept.attrs["seed"], kept.image.values.tolist())
+        wanted = (list(nets), str(seed), image_hashes(images.scored).tolist())
+        if made == wanted and np.array_equal(kept.t.values, levels):
+            return load_scores(file)
+    begun = time.perf_counter()
+    save_scores(score_denoisers(nets, images.scored, levels, seed=seed), file, overwrite=True)
+    print(f"scores: {time.perf_counter() - begun:.0f} s", flush=True)
     return load_scores(file)
 
 
@@ -215,8 +220,8 @@ def schedules(plan: Plan, to_zero: Plan, scores: xr.Dataset) -> dict[str, Schedu
 
 
 def few(share: float, steps: int) -> Schedule:
-    """The global network in every step, in as few steps as cost that share of so many."""
-    return Schedule.of_one(GLOBAL, time_grid(max(2, round(share * steps))))
+    """The global network in every step, in as few steps as cost that share of so many, or a little more."""
+    return Schedule.of_one(GLOBAL, time_grid(max(2, math.ceil(share * steps - 1e-9))))
 
 
 @dataclass

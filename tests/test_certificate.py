@@ -346,6 +346,23 @@ def test_a_saved_plan_is_certified_by_the_images_that_did_not_make_it(scores: xr
         certify(free, scores, samples=3)
 
 
+def test_a_budget_that_rounding_leaves_just_below_a_sum_is_kept(scores: xr.Dataset) -> None:
+    """Of equal steps, so that many plans cost the same."""
+    two = scores.sel(denoiser=["global", "r1"]).assign_coords(flops=("denoiser", [100, 50]))
+    for budget, wanted in ((np.nextafter(1350.0, 0.0), 7), (1350.0 - 1e-5, 6)):
+        plan = plan_schedule(two, time_grid(20), budget_flops=budget)
+        assert plan.schedule.denoisers.count("global") == wanted
+        assert plan.flops <= budget * (1.0 + 1e-9)
+
+
+def test_of_few_states_the_half_that_planned_is_left_out_too() -> None:
+    images = np.repeat(np.array([-1.0, 1.0])[np.random.default_rng(0).integers(0, 2, 200)], 36).reshape(200, 6, 6)
+    scores, times = score_denoisers(EXACT, images, time_grid(20)[:-1]), time_grid(20)
+    made = plan_schedule(costed(scores), times, budget_nats=100.0)
+    again = certify(made.schedule, scores)
+    assert (again.kl, again.stderr, again.left_out) == (made.certificate.kl, made.certificate.stderr, 100)
+
+
 def test_operations_that_were_not_counted_plan_nothing(scores: xr.Dataset) -> None:
     unknown = scores.assign_coords(flops=("denoiser", [0, 0, 0]))
     with pytest.raises(ValueError, match="the operations of 'global' were not counted"):
@@ -374,12 +391,41 @@ def test_a_plan_for_images_with_some_noise_left(scores: xr.Dataset) -> None:
     cheap = plan_schedule(costed(scores), times, budget_flops=plan.flops, until=0.3, below="r1")
     assert cheap.flops <= plan.flops
     assert cheap.planned <= plan.planned + 1e-9
-    wrong: dict[str, Any]
+    wrong: Any
     for wrong, message in (
         ({"until": 1.0}, "from 0 to below 1, got 1"),
         ({"until": -0.1}, "from 0 to below 1, got -0.1"),
-        ({"until": 0.99}, "no step from t = 1 ends at t = 0.99 or above"),
+        ({"until": 0.6, "times": [0.5, 0.25, 0.0]}, "no step from t = 0.5 begins above t = 0.6"),
+        ({"times": [1.0, 0.0]}, "no step from t = 1 ends above t = 0: take more steps"),
         ({"below": "r = 9"}, "'r = 9' was not scored"),
     ):
         with pytest.raises(ValueError, match=message):
-            plan_schedule(scores, times, budget_nats=1.0, **wrong)
+            plan_schedule(scores, **{"times": times, "budget_nats": 1.0} | wrong)
+
+
+def test_a_step_that_goes_beyond_counts_by_its_part(scores: xr.Dataset) -> None:
+    """The sampler of order one passes the level within the step, as if the step ended there."""
+    beyond, ended = (Schedule([1.0, 0.7, 0.5, end, 0.0], ["r0", "r1", "r0", "r1"]) for end in (0.15, 0.3))
+    found, wanted = (certify(each, scores, until=0.3) for each in (beyond, ended))
+    assert found.until == wanted.until == 0.3
+    assert found.kl == pytest.approx(wanted.kl, rel=1e-12)
+    assert found.stderr == pytest.approx(wanted.stderr, rel=1e-12)
+    assert np.isnan(found.by_step[3])
+    assert found.by_step[2] > 0.5 * found.kl
+    assert found.kl < certify(beyond, scores, until=0.15).kl
+    assert certify(Schedule([1.0, 0.5], ["r1"]), scores, until=0.3).until == 0.5  # where the schedule ends
+    # a plan pays for it, so that it is the global one, and below takes only what begins there
+    plan = plan_schedule(costed(scores), [1.0, 0.7, 0.5, 0.15, 0.0], budget_nats=0.02, until=0.3, below="r0")
+    assert plan.schedule.denoisers[2:] == ("global", "r0")
+    assert plan.certificate.until == 0.3
+
+
+def test_levels_that_do_not_count_need_no_scores(scores: xr.Dataset) -> None:
+    some, times = scores.isel(t=scores.t.values > 0.29), time_grid(20)
+    schedule = Schedule.of_one("r1", times)
+    assert certify(schedule, some, until=0.3).kl == certify(schedule, scores, until=0.3).kl
+    plan = plan_schedule(costed(some), times, budget_nats=0.1, until=0.3)
+    assert plan.certificate.until == pytest.approx(0.3)
+    assert plan.whole.until == pytest.approx(0.25)
+    with pytest.raises(ValueError, match=r"a step begins at t = 0.25, scores are of 0.3 to 1: score that level"):
+        certify(schedule, some)

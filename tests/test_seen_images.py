@@ -68,6 +68,10 @@ def test_images_are_known_however_they_were_scaled() -> None:
     x, y = images_of((grey - 33.3) / 77.7), images_of(single)
     assert (x != y).any()  # they differ by rounding
     assert known(x, y).all()
+    # each scaled to a size of 1, where the power of two jumps
+    whole = images_of(grey)
+    size = whole.double().square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
+    assert known((whole.double() / size).float(), whole / size.float()).all()
     assert known(y, x).all()
     moved = one.clone()
     moved[:, 0, 3, 3] = 1.0 - moved[:, 0, 3, 3]

@@ -16,14 +16,15 @@ uses the reference g in every step the bound is worse by
     1/2 sum_k dgamma_k (l_k - l_k,g),
 
 which needs losses only.  It is a statement about the SDE of order one, and of order two in the limit of many steps,
-not about the ODE.  It ends at the last level above t = 0, where the SNR is infinite, or before: the sum over the
-steps down to any level bounds the KL at that level, of images with that noise, whatever denoises the rest.
+not about the ODE.  It ends at the last level above t = 0, where the SNR is infinite, or before: the sum down to any
+level bounds the KL at that level, of images with that noise, whatever denoises the rest.  The sampler of order one
+passes through every level of a step with the D_k of its beginning, so a step that goes beyond counts by the part
+before it.
 
 Steps that begin between two scored levels are interpolated: gamma gap, which is small at both ends, linearly in
 ln gamma, and the gap in gamma itself beside gamma = 0.  How far off that may be is measured by leaving out every
-second level.
-After Hu, Liu, Zhang and Gao (arXiv:2508.06614); Girsanov's
-theorem for samplers: Chen et al. (arXiv:2209.11215).
+second level.  After Hu, Liu, Zhang and Gao (arXiv:2508.06614); Girsanov's theorem for samplers: Chen et al.
+(arXiv:2209.11215).
 """
 
 from __future__ import annotations
@@ -45,16 +46,16 @@ from cmi.noise import Noise
 __all__ = [
     "OTHER_HALF",
     "PLANNED_HALF",
+    "ROUNDING",
     "Certificate",
     "certify",
     "check_fields",
     "mean_and_error",
     "step_costs",
-    "until_level",
 ]
 
 FloatArray = NDArray[np.float64]
-_ROUNDING = 1e-9  # of noise levels
+ROUNDING = 1e-9  # of noise levels
 _APART = 100.0  # most that the SNR of neighbouring levels may differ by, for steps between them
 _KNOWN = 0.5  # of the loss at SNR 0 that must be left at the level beside it, for the same
 PLANNED_HALF, OTHER_HALF = slice(0, None, 2), slice(1, None, 2)  # of the scored images
@@ -71,8 +72,8 @@ class Certificate:
     distance, distance_stderr : float
         With E |x0_hat_g - x0_hat|^2 in place of the gap: the same, if the reference is the posterior mean.
     nats : (steps, images) array
-        1/2 dgamma_k gap_k of every step and image, of whose sums over steps kl is the mean: NaN for steps that end
-        at t = 0, or below `until`.
+        1/2 dgamma_k gap_k of every step and image, of whose sums over steps kl is the mean: of a step that goes
+        beyond `until` the part before it, NaN for steps that begin there, and for one that ends at t = 0.
     schedule : Schedule
     until : float
         The noise level at which it ends.
@@ -148,7 +149,7 @@ def certify(
     ValueError
         For denoisers or levels that were not scored, for steps between levels that are far apart, or fewer than
         three, for fewer than two images that it was not planned by, for a denoiser that sees farther than it
-        claims, or was not measured, and if no step ends at or above `until`.
+        claims, or was not measured, and if no step begins above `until`.
 
     Examples
     --------
@@ -168,7 +169,10 @@ def certify(
     if samples is not None:
         kept = np.atleast_1d(kept[samples])
     elif schedule.planned_by and "image" in scores.coords:
-        kept = kept[not_among(scores.image.values, np.array(schedule.planned_by))]
+        made_by = np.array(schedule.planned_by)
+        # of data of few states hashes do not tell images apart, but the scores that made it are known
+        same = np.array_equal(scores.image.values[PLANNED_HALF], made_by)
+        kept = kept[OTHER_HALF] if same else kept[not_among(scores.image.values, made_by)]
     if len(kept) < 2:
         raise ValueError(
             f"{len(kept)} of {scores.sizes['sample']} scored images are left to certify by"
@@ -176,8 +180,7 @@ def certify(
         )
     names = scores.denoiser.values.tolist()
     which = [names.index(name) for name in schedule.denoisers]
-    gaps, distances, weights = step_costs(schedule.times, scores, kept)
-    weights = until_level(weights, schedule.times, until)
+    gaps, distances, weights = step_costs(schedule.times, scores, until, kept)
     chosen = np.arange(len(which))
     half = 0.5 * weights[:, None]
     nats, far = half * gaps[which, chosen], half * distances[which, chosen]  # (steps, images)
@@ -190,9 +193,11 @@ def certify(
         distance_stderr=distance_stderr,
         nats=nats,
         schedule=schedule,
-        until=schedule.times[int(covered.max()) + 1],
+        until=max(until, schedule.times[int(covered.max()) + 1]),
         reference=str(scores.attrs["reference"]),
-        interpolation=_by_fewer_levels(schedule.times, scores, kept, which, np.nan_to_num(half[:, 0])),
+        interpolation=_by_fewer_levels(
+            np.array(schedule.times)[covered], scores, kept, [which[k] for k in covered], half[covered, 0]
+        ),
         left_out=0 if samples is not None else scores.sizes["sample"] - len(kept),
         trained_on=int(scores.attrs.get("trained_on", 0)),
         not_known=tuple(json.loads(scores.attrs.get("not_known", "[]"))),
@@ -200,22 +205,37 @@ def certify(
 
 
 def step_costs(
-    times: tuple[float, ...], scores: xr.Dataset, samples: Any = slice(None)
+    times: tuple[float, ...], scores: xr.Dataset, until: float = 0.0, samples: Any = slice(None)
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Gaps and distances at the beginning of every step, (denoisers, steps, samples), and dgamma, (steps,).
 
-    dgamma is infinite, and NaN is returned, where a step ends at t = 0.
+    Dgamma is that down to `until`. All are NaN of steps that begin there or below, and of one that ends at t = 0,
+    for which dgamma is infinite.
+
+    Raises
+    ------
+    ValueError
+        If `until` is no level, or nothing is left; for steps that begin where nothing was scored, or between
+        levels that are far apart.
     """
+    if not 0.0 <= until < 1.0:
+        raise ValueError(f"until is a noise level, from 0 to below 1, got {until}")
     noise, levels = noise_of(scores), scores.t.values
-    distance = scores.distance.values[..., samples]
-    onto = _interpolation(levels, np.asarray(times[:-1]), noise)
+    begins, snr = np.asarray(times[:-1]), np.asarray(noise.snr(np.asarray(times)))
+    last = np.inf if until == 0.0 else float(noise.snr(until))
+    weights = np.minimum(snr[1:], last) - snr[:-1]
+    covered = np.isfinite(weights) & (begins > until + ROUNDING)
+    if not covered.any():
+        raise ValueError(
+            f"no step from t = {times[0]:g} "
+            + (f"begins above t = {until:g}: take a lower level" if until else "ends above t = 0: take more steps")
+        )
+    onto = _interpolation(levels, begins[covered], noise)
     _check_distances(onto, scores)
-    gaps = np.einsum("kl,dls->dks", onto, _gaps(scores, samples))
-    distances = np.einsum("kl,dls->dks", onto, distance)
-    snr = np.asarray(noise.snr(np.asarray(times)))
-    with np.errstate(invalid="ignore"):
-        weights = np.diff(snr)
-    return gaps, distances, np.where(np.isfinite(weights), weights, np.nan)
+    gaps, distances = np.full((2, scores.sizes["denoiser"], len(begins), _gaps(scores, samples).shape[2]), np.nan)
+    gaps[:, covered] = np.einsum("kl,dls->dks", onto, _gaps(scores, samples))
+    distances[:, covered] = np.einsum("kl,dls->dks", onto, scores.distance.values[..., samples])
+    return gaps, distances, np.where(covered, weights, np.nan)
 
 
 def _gaps(scores: xr.Dataset, samples: Any) -> FloatArray:
@@ -225,10 +245,10 @@ def _gaps(scores: xr.Dataset, samples: Any) -> FloatArray:
 
 
 def _by_fewer_levels(
-    times: tuple[float, ...], scores: xr.Dataset, samples: Any, which: list[int], nats: FloatArray
+    begins: FloatArray, scores: xr.Dataset, samples: Any, which: list[int], nats: FloatArray
 ) -> float:
     """How much the steps between levels move with every second level left out, added up; the larger of two ways."""
-    noise, levels, begins = noise_of(scores), scores.t.values, np.asarray(times[:-1])
+    noise, levels = noise_of(scores), scores.t.values
     onto = _interpolation(levels, begins, noise)
     between = (onto > 0.0).sum(axis=1) > 1
     if not between.any():
@@ -248,24 +268,6 @@ def _by_fewer_levels(
     return max(moved)
 
 
-def until_level(weights: FloatArray, times: tuple[float, ...], until: float) -> FloatArray:
-    """Leave out, as NaN, the steps that end below a noise level.
-
-    Raises
-    ------
-    ValueError
-        If the level is none, or no step is left.
-    """
-    if not 0.0 <= until < 1.0:
-        raise ValueError(f"until is a noise level, from 0 to below 1, got {until}")
-    kept = np.where(np.asarray(times[1:]) >= until - _ROUNDING, weights, np.nan)
-    if not np.isfinite(kept).any():
-        raise ValueError(
-            f"no step from t = {times[0]:g} ends at t = {until:g} or above: take more steps, or a lower one"
-        )
-    return kept
-
-
 def _interpolation(levels: FloatArray, times: FloatArray, noise: Noise) -> FloatArray:
     """Weights (times, levels) of gaps between neighbouring levels, which rise; one level where they agree.
 
@@ -276,7 +278,7 @@ def _interpolation(levels: FloatArray, times: FloatArray, noise: Noise) -> Float
     place, at = (np.asarray(noise.snr(each), dtype=np.float64) for each in (levels, times))
     for row, t in enumerate(times):
         near = int(np.abs(levels - t).argmin())
-        if abs(levels[near] - t) < _ROUNDING:
+        if abs(levels[near] - t) < ROUNDING:
             weights[row, near] = 1.0
             continue
         above = int(np.searchsorted(levels, t))

@@ -129,8 +129,9 @@ def fingerprint(images: Tensor) -> str:
 def image_hashes(images: Tensor) -> Tensor:
     """Two numbers of 64 bits for every image, (n, 2): images that differ by rounding alone have one in common.
 
-    Four projections in random directions, in units of the size of the image, are cut to multiples of 2^-12, and
-    once more with the multiples moved by a half: what rounding of the values parts in one, it leaves in the other.
+    Four projections in random directions, in units of the size of the image (a power of two), are cut to multiples
+    of 2^-12, and once more with powers moved by a half and multiples by a quarter (so that none are the same where
+    the powers differ by one): what rounding parts in one, it leaves in the other.
     """
     rng = np.random.default_rng(np.random.SeedSequence(0, spawn_key=(_HASHED,)))
     directions = rng.standard_normal((int(np.prod(images.shape[1:])), 4))
@@ -140,10 +141,11 @@ def image_hashes(images: Tensor) -> Tensor:
     for begin in range(0, len(images), _CHUNK):
         x = images[begin : begin + _CHUNK].detach().cpu().double().flatten(1).numpy()
         size = np.sqrt((x**2).mean(axis=1, keepdims=True))
-        power = np.floor(np.log2(np.where(size > 0.0, size, 1.0)))
-        place = x @ directions / (_CELL * np.exp2(power))
-        for grid, moved in enumerate((0.0, 0.5)):
-            cells = np.concatenate([np.floor(place + moved), power], axis=1).astype(np.int64)
+        power, place = np.log2(np.where(size > 0.0, size, 1.0)), x @ directions / _CELL
+        for grid in (0, 1):
+            whole = np.floor(power + 0.5 * grid)
+            multiple = np.floor(place / np.exp2(whole) + 0.25 * grid)
+            cells = np.concatenate([multiple, whole], axis=1).astype(np.int64)
             for row, cell in enumerate(cells, begin):
                 digest = hashlib.blake2b(cell.tobytes() + shape, digest_size=8, salt=b"%d" % grid).digest()
                 found[row, grid] = int.from_bytes(digest, "little", signed=True)

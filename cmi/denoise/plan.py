@@ -8,13 +8,14 @@ or the other way round, which is solved exactly (HiGHS).  Gaps are measured, and
 is too low: half of the scored images plan, and the other half certify what was planned.
 
 Nats count what little noise hides: at t near 0 they are mostly of pixels that differ by a grey level or two.  With
-`until` the budget is for images with that much noise on them, and one denoiser does what is left below.
+`until` the budget is for images with that much noise on them, and one denoiser takes the steps that begin below.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import xarray as xr
@@ -24,11 +25,11 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from cmi.denoise.certificate import (
     OTHER_HALF,
     PLANNED_HALF,
+    ROUNDING,
     Certificate,
     certify,
     check_fields,
     step_costs,
-    until_level,
 )
 from cmi.denoise.schedule import Schedule
 
@@ -36,7 +37,8 @@ __all__ = ["Plan", "plan_schedule"]
 
 FloatArray = NDArray[np.float64]
 _TRIES = 20  # plans that are over the budget by less than the solver sees
-_WITHIN = 1e-9  # of the optimum
+_SEEN = 1e-5  # of the budget: what it does see
+_WITHIN = 1e-9  # of the optimum, and of the budget
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +53,7 @@ class Plan:
     planned, planned_stderr : float
         The same sum by those that it was made by: within the budget, and too low by the choice.
     whole : Certificate
-        By the same images, of all steps that can be covered: with those below `until`.
+        By the same images, of all steps that can be covered: with those below `until` that begin at scored levels.
     flops, reference_flops : float
         Of all steps for one image: of the plan, and with the reference in every step.
     window : list of (float, float)
@@ -97,7 +99,7 @@ def plan_schedule(
     until : float
         The certificate ends at this noise level. Default 0: at the last level above t = 0.
     below : str, optional
-        The denoiser of all steps that it does not cover. Default: the reference.
+        The denoiser of all steps that begin there or below, or end at t = 0. Default: the reference.
 
     Raises
     ------
@@ -127,8 +129,7 @@ def plan_schedule(
     names = scores.denoiser.values.tolist()
     at = tuple(float(t) for t in ([*scores.t.values[::-1], 0.0] if times is None else times))
     check_fields([*names, *([] if below is None else [below])], scores)
-    gaps, _, weights = step_costs(at, scores, PLANNED_HALF)
-    weights = until_level(weights, at, until)
+    gaps, _, weights = step_costs(at, scores, until, PLANNED_HALF)
     covered = np.isfinite(weights)
     nats = np.where(covered, 0.5 * np.where(covered, weights, 0.0) * gaps.mean(axis=2), 0.0)
     reference = names.index(scores.attrs["reference"])
@@ -159,11 +160,16 @@ def plan_schedule(
         certify(schedule, scores, until=until, samples=OTHER_HALF),
         own.kl,
         own.stderr,
-        certify(schedule, scores, until=0.0, samples=OTHER_HALF),
+        certify(schedule, scores, until=_lowest(at, scores), samples=OTHER_HALF),
         float(flops[chosen, steps].sum()),
         most,
         schedule.windows(names[reference]),
     )
+
+
+def _lowest(times: tuple[float, ...], scores: xr.Dataset) -> float:
+    """Where the last step ends that begins at a level not below the scored ones."""
+    return min(end for begin, end in pairwise(times) if begin >= float(scores.t.min()) - ROUNDING)
 
 
 def _choose(goal: FloatArray, limit: FloatArray, allowed: NDArray[np.bool_], budget: float) -> NDArray[np.int64]:
@@ -175,7 +181,7 @@ def _choose(goal: FloatArray, limit: FloatArray, allowed: NDArray[np.bool_], bud
     columns = np.arange(goal.shape[1])
     more = np.where(allowed, limit, np.inf)
     least = more.min(axis=0)
-    left = budget - float(least.sum())
+    left = budget * (1.0 + _WITHIN) - float(least.sum())
     more = more - least
     allowed = allowed & (more <= left)
     best = np.where(allowed, more, np.inf).argmin(axis=0)  # within the budget
@@ -204,7 +210,11 @@ def _solved(
         LinearConstraint(np.tile(np.eye(columns), rows), 1.0, 1.0),
         LinearConstraint((bound / size).reshape(1, -1), -np.inf, most / size),
     ]
-    for _ in range(_TRIES):
+    for tried in range(_TRIES + 1):
+        if tried == _TRIES:  # many are over by rounding alone, as where costs are alike: leave all of them out
+            constraints.append(
+                LinearConstraint((bound / size).reshape(1, -1), -np.inf, most * (1.0 - _SEEN) / size)
+            )
         found = milp(
             (finite / scale).ravel(),
             integrality=np.ones(rows * columns),

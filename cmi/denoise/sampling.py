@@ -9,21 +9,25 @@ SDE.  x_s is drawn from what the noise would give if x0 were D: of order one, ex
 But x0 varies about D, and Y_s lacks its share of that, (snr_s - snr_t)^2 Cov(x0 | x_t).  Order two puts
 D + (h / h') (D - D') / 2 in place of D, with h the length of the step in ln SNR, h' that of the one before, and D'
 what was said there.  D - D' is, to first order, Cov(x0 | x_t) times the noise of the step before: drift and noise
-then covary by what was lacking, at no further call.  With ever more steps both draw from the same distribution.
+then covary by what was lacking, at no further call.  Where a hybrid goes over to another denoiser, D - D' would be
+of two, and is left out: one step of order one does not change the order of all.  With ever more steps both draw
+from the same distribution.
 
 ODE.  In z = x / sigma over k = alpha / sigma, dz / dk = D(z, k): a step of Euler (order one) is DDIM, of Heun
 (order two) takes two calls,
 
-    z_s = z_t + (k_s - k_t) (D_t + D_s) / 2.
+    z_s = z_t + (k_s - k_t) (D_t + D_s) / 2,
 
-No value is clipped on the way; the last step to t = 0 is D.  References: Ho et al. (2020); Song et al. (2021);
-Karras et al. (2022); order two of the SDE is SDE-DPM-Solver++(2M) of Lu et al. (arXiv:2211.01095).
+both of the denoiser whose step it is.
+
+No value is clipped on the way; the last step, to sigma = 0, is D.  References: Ho et al. (2020); Song et al.
+(2021); Karras et al. (2022); order two of the SDE is SDE-DPM-Solver++(2M) of Lu et al. (arXiv:2211.01095).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import torch
@@ -98,6 +102,11 @@ class HybridDenoiser(Denoiser):
             rows = (which == number).to(xt.device)
             found[rows] = self.denoisers[number](xt[rows], t[which == number])
         return found
+
+    def at(self, t: float) -> Denoiser:
+        """The denoiser of that level."""
+        found = self.denoisers[self.numbers[self.schedule.denoisers[self._step(t)]]]
+        return found.at(t) if isinstance(found, HybridDenoiser) else cast(Denoiser, found)
 
     def _step(self, t: float) -> int:
         falling = np.asarray(self.schedule.times)
@@ -192,7 +201,7 @@ def sample(
         )
     moved = denoiser.to(where)
     found = torch.empty(n, *denoiser.shape)
-    calls = _calls(falling, kind, order)
+    calls = _calls(falling, kind, order, float(denoiser.noise.sigma(falling[-1])) == 0.0)
     chunks = [range(begin, min(begin + batch, n)) for begin in range(0, n, batch)]
     done = 0
 
@@ -215,10 +224,10 @@ def sample(
     return found
 
 
-def _calls(times: np.ndarray, kind: Kind, order: Order) -> int:
+def _calls(times: np.ndarray, kind: Kind, order: Order, to_zero: bool) -> int:
     """Calls of the denoiser for one batch."""
     steps = len(times) - 1
-    return steps if kind == "sde" or order == 1 else 2 * steps - (times[-1] == 0.0)
+    return steps if kind == "sde" or order == 1 else 2 * steps - to_zero
 
 
 @torch.no_grad()
@@ -241,15 +250,16 @@ def _run(
         each = [rng.standard_normal(denoiser.shape, dtype=np.float32) for rng in rngs]
         return torch.from_numpy(np.stack(each)).to(device)
 
-    def clean(x: Tensor, t: float) -> Tensor:
-        answer: Tensor = denoiser(x, t)
+    def clean(part: Denoiser, x: Tensor, t: float) -> Tensor:
+        answer: Tensor = part(x, t)
         count()
         return answer
 
     x = draw() * sigmas[0] if start is None else start
-    before = None
+    before: tuple[Denoiser, Tensor] | None = None
     for k in range(len(times) - 1):
-        d = clean(x, float(times[k]))
+        part = denoiser.at(float(times[k])) if isinstance(denoiser, HybridDenoiser) else denoiser
+        d = clean(part, x, float(times[k]))
         if sigmas[k + 1] == 0.0:
             x = alphas[k + 1] * d
             break
@@ -257,17 +267,17 @@ def _run(
             raise ValueError("sampling begins at a noise level above t = 0")
         if kind == "sde":
             gain, drift = snrs[k + 1] - snrs[k], d
-            if order == 2 and before is not None:
+            if order == 2 and before is not None and before[0] is part:
                 longer = float((logs[k + 1] - logs[k]) / (logs[k] - logs[k - 1]))
-                drift = d + 0.5 * min(longer, _LONGER) * (d - before)
-            before = d
+                drift = d + 0.5 * min(longer, _LONGER) * (d - before[1])
+            before = part, d
             y = (alphas[k] / sigmas[k] ** 2) * x + gain * drift + gain**0.5 * draw()
             x = (sigmas[k + 1] ** 2 / alphas[k + 1]) * y
             continue
         step = alphas[k + 1] / sigmas[k + 1] - alphas[k] / sigmas[k]
         scaled = x / sigmas[k] + step * d
         if order == 2:
-            there = clean(scaled * sigmas[k + 1], float(times[k + 1]))
+            there = clean(part, scaled * sigmas[k + 1], float(times[k + 1]))
             scaled = x / sigmas[k] + 0.5 * step * (d + there)
         x = scaled * sigmas[k + 1]
     return x
