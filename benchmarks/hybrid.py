@@ -133,6 +133,8 @@ def open_images(folder: Path, settings: Settings, seed: int) -> Images:
     """Those of four IDX files, and a classifier of their labels."""
     train = images_of(open_dataset(str(idx(folder, "train-images-idx3-ubyte"))))
     test = images_of(open_dataset(str(idx(folder, "t10k-images-idx3-ubyte"))))
+    # in random order: the first half of MNIST's is of other, tidier writers than the second, the training set of both
+    test = test[torch.from_numpy(np.random.default_rng(seed).permutation(len(test)))]
     features, accuracy = train_features(train, labels_of(idx(folder, "train-labels-idx1-ubyte")), seed=seed)
     print(f"classifier of the labels: {accuracy:.1%} right on held-out images", flush=True)
     real = test[settings.scored :][: 3 * settings.drawn]

@@ -11,7 +11,7 @@ import torch
 
 from cmi import open_dataset
 from cmi.denoise import compare_images, train_features
-from cmi.denoise.quality import _frechet, _mmd, _wasserstein
+from cmi.denoise.quality import _frechet, _jackknife, _mmd, _wasserstein
 
 
 def normal(n: int, d: int = 4, seed: int = 0, scale: float = 1.0, mean: float = 0.0) -> np.ndarray:
@@ -51,6 +51,36 @@ def test_mmd_is_unbiased_and_its_error_right() -> None:
             assert (value < 0.0).any()  # not clipped
         else:
             assert value.mean() > 5.0 * value.std() / np.sqrt(150)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1.2])
+def test_errors_of_distances_are_their_spread(scale: float) -> None:
+    """Over sets of other images, equal to those they are compared with or not: a bootstrap reads half more."""
+    reference = normal(1000, d=8, seed=10_000)
+    for measure in (_wasserstein, _frechet):
+        found = np.array([measure(normal(200, d=8, seed=k, scale=scale), reference, k) for k in range(60)])
+        value, error = found.T
+        assert np.sqrt((error**2).mean()) == pytest.approx(value.std(ddof=1), rel=0.25)  # 0.09 is an error
+
+
+def test_jackknife_of_squares_and_of_a_mean() -> None:
+    """Of sum_j mean_j^2 over d columns about 0 the variance is 2 d / n^2; a jackknife alone reads twice as much."""
+    n, d, found = 200, 30, []
+    for k in range(60):
+        x = normal(n, d, seed=k)
+
+        def squares(rows: np.ndarray, x: np.ndarray = x) -> float:
+            return float((x[rows].mean(axis=0) ** 2).sum())
+
+        def first(rows: np.ndarray, x: np.ndarray = x) -> float:
+            return float(x[rows, 0].mean())
+
+        square, mean = _jackknife(squares, n, k), _jackknife(first, n, k)
+        assert mean[0] == x[:, 0].mean()
+        found.append((square[1] ** 2, mean[1] ** 2))
+    of_square, of_mean = np.mean(found, axis=0)
+    assert of_mean == pytest.approx(1.0 / n, rel=0.2)
+    assert 1.0 < of_square / (2.0 * d / n**2) < 1.4  # above it: max(J - 2 Q, 0) is never below 0
 
 
 def test_real_digits_and_spoiled_ones() -> None:
