@@ -68,6 +68,7 @@ from cmi.denoise import (
     plot_images,
     plot_plan,
     sample,
+    sampling_flops,
     save_scores,
     score_denoisers,
     time_grid,
@@ -133,7 +134,7 @@ def open_images(folder: Path, settings: Settings, seed: int) -> Images:
     """Those of four IDX files, and a classifier of their labels."""
     train = images_of(open_dataset(str(idx(folder, "train-images-idx3-ubyte"))))
     test = images_of(open_dataset(str(idx(folder, "t10k-images-idx3-ubyte"))))
-    # in random order: the first half of MNIST's is of other, tidier writers than the second, the training set of both
+    # in random order: the first half of MNIST's is of other writers than the second, the training set of both
     test = test[torch.from_numpy(np.random.default_rng(seed).permutation(len(test)))]
     features, accuracy = train_features(train, labels_of(idx(folder, "train-labels-idx1-ubyte")), seed=seed)
     print(f"classifier of the labels: {accuracy:.1%} right on held-out images", flush=True)
@@ -196,8 +197,8 @@ def loss_table(scores: xr.Dataset) -> None:
             print(f"{'':8}" + "".join(f"{v:+9.3f}({e:.3f})" for v, e in cells))
 
 
-def schedules(plan: Plan, to_zero: Plan, scores: xr.Dataset) -> dict[str, Schedule]:
-    """The plan, and what it is compared with."""
+def schedules(plan: Plan, to_zero: Plan, scores: xr.Dataset, share: float) -> dict[str, Schedule]:
+    """The plan, and what it is compared with, of which one costs that share of the global one in every step."""
     times, names = plan.schedule.times, list(plan.schedule.denoisers)
     steps = len(names)
     radii = dict(zip(scores.denoiser.values.tolist(), scores.radius.values.tolist(), strict=True))
@@ -216,7 +217,7 @@ def schedules(plan: Plan, to_zero: Plan, scores: xr.Dataset) -> dict[str, Schedu
             moved = {k + shift for k in window}
             found[label] = Schedule(times, [GLOBAL if k in moved else local[k] for k in range(steps)])
         found["swapped"] = Schedule(times, [widest if k in window else GLOBAL for k in range(steps)])
-        found["equal cost"] = few(plan.share, steps)
+        found["equal cost"] = few(share, steps)
         found["equal steps"] = few(len(window) / steps, steps)
     return found
 
@@ -240,6 +241,14 @@ class Draws:
     found: dict[tuple[Schedule, int], dict[str, object]] = field(default_factory=dict)
     floor: dict[str, object] = field(default_factory=dict)
 
+    def operations(self, schedule: Schedule, order: Literal[1, 2] = 2) -> float:
+        """In 10^9, for one image, calls that order two adds where it goes over included."""
+        return sampling_flops(HybridDenoiser(schedule, self.nets), order=order) / 1e9
+
+    def share(self, schedule: Schedule, steps: int) -> float:
+        """Operations, as a share of those of the global network in so many steps."""
+        return self.operations(schedule) / self.operations(Schedule.of_one(GLOBAL, time_grid(steps)))
+
     def row(self, label: str, schedule: Schedule, order: Literal[1, 2] = 2) -> dict[str, object]:
         """Operations, seconds, certificate and distances of a schedule."""
         if (schedule, order) not in self.found:
@@ -249,11 +258,8 @@ class Draws:
             picture = self.out / f"drawn_{label.replace(' ', '_')}.png"
             save_figure(plot_images(drawn[:40]), picture, overwrite=True)
             quality = compare_images(drawn, self.images.real, features=self.images.features, seed=self.seed)
-            operations = dict(
-                zip(self.scores.denoiser.values.tolist(), self.scores.flops.values.tolist(), strict=True)
-            )
             row: dict[str, object] = {
-                "GFLOP": sum(operations[name] for name in schedule.denoisers) / 1e9,
+                "GFLOP": self.operations(schedule, order),
                 "s per 1000": took,
                 "steps": len(schedule.denoisers),
                 "global steps": schedule.denoisers.count(GLOBAL),
@@ -347,10 +353,12 @@ def trade_off(
     for budget, plan in plans.items():
         rows.append({"kind": "plan", "budget": budget, **draws.row(f"plan {budget:g}", plan.schedule)})
     first = next(iter(plans.values()))
-    rows.append({"kind": "few", "budget": np.nan, **draws.row("equal cost", few(first.share, steps))})
+    rows.append(
+        {"kind": "few", "budget": np.nan, **draws.row("equal cost", few(draws.share(first.schedule, steps), steps))}
+    )
     for k, plan in enumerate(short):
         many = len(plan.schedule.denoisers)
-        rival = few(plan.share * many / steps, steps)  # of the global one in all the steps
+        rival = few(draws.share(plan.schedule, steps), steps)
         pair = (("short", f"{many} planned", plan.schedule), ("few", f"few for {many}", rival))
         rows += [{"kind": kind, "budget": np.nan, **draws.row(label, made)} for kind, label, made in pair]
         if k == min(1, len(short) - 1):
@@ -407,7 +415,7 @@ def main() -> None:
     )
     save_figure(plot_plan(plan, scores, scan), out / "plan.png", overwrite=True)
     draws = Draws(nets, scores, images, settings.drawn, arguments.seed, arguments.until, out)
-    made = schedules(plan, to_zero, scores)
+    made = schedules(plan, to_zero, scores, draws.share(plan.schedule, settings.steps))
     rows = [draws.row(label, schedule) for label, schedule in made.items()]
     print("\n" + printed([*rows, {"schedule": "real images", **draws.floor}]), flush=True)
     budgets = {b: planned(b, arguments.until) for b in BUDGETS}

@@ -112,7 +112,7 @@ def test_what_a_plan_is_compared_with() -> None:
     scores = score_denoisers(nets, model.sample(2000, 0), times[:-1])
     scores = scores.assign_coords(flops=("denoiser", [100, 10]))
     plan = plan_schedule(scores, times, budget_nats=0.05, until=0.2, below="r = 1")
-    made = hybrid.schedules(plan, plan_schedule(scores, times, budget_nats=0.05), scores)
+    made = hybrid.schedules(plan, plan_schedule(scores, times, budget_nats=0.05), scores, plan.share)
     window = [k for k, name in enumerate(plan.schedule.denoisers) if name == hybrid.GLOBAL]
     assert 3 < len(window) < 16
     assert window == list(range(window[0], window[-1] + 1))

@@ -17,7 +17,7 @@ from cmi.denoise.plan import Plan, plan_schedule
 from cmi.denoise.plot import plot_gap_maps, plot_gaps, plot_images, plot_plan
 from cmi.denoise.quality import FeatureNetwork, compare_images, train_features
 from cmi.denoise.receptive_field import ReceptiveField, receptive_field
-from cmi.denoise.sampling import HybridDenoiser, sample
+from cmi.denoise.sampling import HybridDenoiser, sample, sampling_flops
 from cmi.denoise.schedule import Schedule, load_schedule, save_schedule, time_grid
 from cmi.denoise.scores import (
     flops_of,
@@ -61,6 +61,7 @@ __all__ = [
     "plot_plan",
     "receptive_field",
     "sample",
+    "sampling_flops",
     "save_denoiser",
     "save_schedule",
     "save_scores",

@@ -9,9 +9,9 @@ SDE.  x_s is drawn from what the noise would give if x0 were D: of order one, ex
 But x0 varies about D, and Y_s lacks its share of that, (snr_s - snr_t)^2 Cov(x0 | x_t).  Order two puts
 D + (h / h') (D - D') / 2 in place of D, with h the length of the step in ln SNR, h' that of the one before, and D'
 what was said there.  D - D' is, to first order, Cov(x0 | x_t) times the noise of the step before: drift and noise
-then covary by what was lacking, at no further call.  Where a hybrid goes over to another denoiser, D - D' would be
-of two, and is left out: one step of order one does not change the order of all.  With ever more steps both draw
-from the same distribution.
+then covary by what was lacking, at no further call.  Where a hybrid goes over to another denoiser, D - D' of both
+would be wrong by all that they differ by: one is asked once more, the new one for its D', or the old one for its D,
+if it sees less far.  With ever more steps both draw from the same distribution.
 
 ODE.  In z = x / sigma over k = alpha / sigma, dz / dk = D(z, k): a step of Euler (order one) is DDIM, of Heun
 (order two) takes two calls,
@@ -26,7 +26,9 @@ No value is clipped on the way; the last step, to sigma = 0, is D.  References: 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Literal, cast
 
 import numpy as np
@@ -38,13 +40,15 @@ from cmi.checks import whole_number
 from cmi.denoise.denoiser import Denoiser, evaluating
 from cmi.denoise.plan import Plan
 from cmi.denoise.schedule import Schedule, time_grid
+from cmi.denoise.scores import flops_of
 from cmi.denoise.trainer import find_device
 
-__all__ = ["HybridDenoiser", "sample"]
+__all__ = ["HybridDenoiser", "sample", "sampling_flops"]
 
 _SAMPLES = 13  # first word of the spawn keys
 _LITTLE = 1e-3  # SNR from which on a schedule that begins below t = 1 does not begin as noise
 _LONGER = 4.0  # most that h / h' counts: beyond, what is extrapolated is mostly the noise of a short step
+FloatArray = NDArray[np.float64]
 Kind = Literal["sde", "ode"]
 Order = Literal[1, 2]
 
@@ -146,8 +150,8 @@ def sample(
         Stochastic or deterministic.
     order : {2, 1}
         Power of the length of steps with which errors of the distribution fall. Default 2: of the SDE at no further
-        cost (see the module), of the ODE by two calls of the denoiser a step (Heun). 1: the SDE that `certify`
-        bounds; DDIM.
+        cost but for one call of the narrower denoiser where a hybrid goes over to another (see the module), of the
+        ODE by two calls of the denoiser a step (Heun). 1: the SDE that `certify` bounds; DDIM.
     start : (n, channels, rows, columns) tensor or array, optional
         Noisy images at the first level. Default: sigma times standard normal numbers.
     batch : int
@@ -185,9 +189,7 @@ def sample(
     if kind not in ("sde", "ode"):
         raise ValueError(f"kind is sde or ode, got {kind!r}")
     order = 1 if whole_number(order, "order", least=1, most=2) == 1 else 2
-    if times is None:
-        times = np.asarray(denoiser.schedule.times) if isinstance(denoiser, HybridDenoiser) else time_grid(steps)
-    falling = np.asarray(Schedule.of_one("", [float(t) for t in times]).times)
+    falling = _falling(denoiser, steps, times)
     given = None if start is None else torch.as_tensor(start).float()
     if given is not None and tuple(given.shape) != (n, *denoiser.shape):
         raise ValueError(f"the start must have shape {(n, *denoiser.shape)}, got {tuple(given.shape)}")
@@ -201,7 +203,8 @@ def sample(
         )
     moved = denoiser.to(where)
     found = torch.empty(n, *denoiser.shape)
-    calls = _calls(falling, kind, order, float(denoiser.noise.sigma(falling[-1])) == 0.0)
+    way = _way(moved, falling, kind, order)
+    calls = sum(1 + (step.more is not None) for step in way)
     chunks = [range(begin, min(begin + batch, n)) for begin in range(0, n, batch)]
     done = 0
 
@@ -215,7 +218,7 @@ def sample(
         for rows in chunks:
             drawn = [np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_SAMPLES, row))) for row in rows]
             first = None if given is None else given[rows.start : rows.stop].to(where)
-            x = _run(moved, drawn, falling, kind, order, first, where, count)
+            x = _run(way, drawn, moved, kind, first, where, count)
             if not bool(torch.isfinite(x).all()):
                 raise ValueError(
                     "sampling has led to values that are not finite: take more steps, or another denoiser"
@@ -224,27 +227,90 @@ def sample(
     return found
 
 
-def _calls(times: np.ndarray, kind: Kind, order: Order, to_zero: bool) -> int:
-    """Calls of the denoiser for one batch."""
-    steps = len(times) - 1
-    return steps if kind == "sde" or order == 1 else 2 * steps - to_zero
+def sampling_flops(
+    denoiser: Denoiser,
+    *,
+    steps: int = 50,
+    times: np.ndarray | None = None,
+    kind: Kind = "sde",
+    order: Order = 2,
+) -> int:
+    """Operations for one image that is sampled: of every call of a denoiser, those of order two included.
+
+    Parameters
+    ----------
+    denoiser, steps, times, kind, order
+        As of `sample`.
+
+    Returns
+    -------
+    int
+        As `flops_of` counts them.
+
+    Examples
+    --------
+    >>> from cmi.denoise import GlobalDenoiser, LocalDenoiser, Schedule, flops_of
+    >>> nets = {"local": LocalDenoiser((1, 8, 8), 1), "global": GlobalDenoiser((1, 8, 8))}
+    >>> local, whole = (flops_of(net) for net in nets.values())
+    >>> both = HybridDenoiser(Schedule([1.0, 0.7, 0.4, 0.0], ["local", "local", "global"]), nets)
+    >>> sampling_flops(both, order=1) == 2 * local + whole
+    True
+    """
+    way = _way(denoiser, _falling(denoiser, steps, times), kind, order)
+    calls = Counter(part for step in way for part in (step.own, step.more) if part is not None)
+    return sum(number * flops_of(part) for part, number in calls.items())
+
+
+def _falling(denoiser: Denoiser, steps: int, times: np.ndarray | None) -> FloatArray:
+    """Levels of noise, checked."""
+    if times is None:
+        times = np.asarray(denoiser.schedule.times) if isinstance(denoiser, HybridDenoiser) else time_grid(steps)
+    return np.asarray(Schedule.of_one("", [float(t) for t in times]).times)
+
+
+@dataclass(frozen=True, eq=False)
+class _Step:
+    """A step from level t to the next: whose it is, and whom order two asks once more, if anyone."""
+
+    t: float
+    after: float
+    own: Denoiser
+    more: Denoiser | None
+    weight: float  # of D - D', of the SDE of order two
+
+
+def _way(denoiser: Denoiser, times: FloatArray, kind: Kind, order: Order) -> list[_Step]:
+    levels = times.tolist()
+    parts = [denoiser.at(t) if isinstance(denoiser, HybridDenoiser) else denoiser for t in levels[:-1]]
+    with np.errstate(divide="ignore"):
+        logs = np.log(denoiser.noise.snr(times))
+    found = []
+    for k, own in enumerate(parts):
+        more, weight = None, 0.0
+        last = not np.isfinite(logs[k + 1])  # to sigma = 0
+        if kind == "ode" and order == 2 and not last:
+            more = own
+        if kind == "sde" and order == 2 and not last and k > 0:
+            weight = 0.5 * min(float((logs[k + 1] - logs[k]) / (logs[k] - logs[k - 1])), _LONGER)
+            old = parts[k - 1]
+            if weight > 0.0 and old is not own:  # after a step from SNR 0 it is 0
+                nearer = old.radius is not None and (own.radius is None or old.radius < own.radius)
+                more = old if nearer else own
+        found.append(_Step(levels[k], levels[k + 1], own, more, weight))
+    return found
 
 
 @torch.no_grad()
 def _run(
-    denoiser: Denoiser,
+    way: list[_Step],
     rngs: list[np.random.Generator],
-    times: np.ndarray,
+    denoiser: Denoiser,
     kind: Kind,
-    order: Order,
     start: Tensor | None,
     device: torch.device,
     count: Callable[[], None],
 ) -> Tensor:
     noise = denoiser.noise
-    alphas, sigmas, snrs = (part(times).tolist() for part in (noise.alpha, noise.sigma, noise.snr))
-    with np.errstate(divide="ignore"):
-        logs = np.log(snrs)
 
     def draw() -> Tensor:
         each = [rng.standard_normal(denoiser.shape, dtype=np.float32) for rng in rngs]
@@ -255,29 +321,38 @@ def _run(
         count()
         return answer
 
-    x = draw() * sigmas[0] if start is None else start
-    before: tuple[Denoiser, Tensor] | None = None
-    for k in range(len(times) - 1):
-        part = denoiser.at(float(times[k])) if isinstance(denoiser, HybridDenoiser) else denoiser
-        d = clean(part, x, float(times[k]))
-        if sigmas[k + 1] == 0.0:
-            x = alphas[k + 1] * d
+    x = draw() * float(noise.sigma(way[0].t)) if start is None else start
+    before: tuple[Tensor, Tensor, float] | None = None
+    for step in way:
+        alpha, sigma, snr = (float(part(step.t)) for part in (noise.alpha, noise.sigma, noise.snr))
+        next_alpha, next_sigma, next_snr = (
+            float(part(step.after)) for part in (noise.alpha, noise.sigma, noise.snr)
+        )
+        d = clean(step.own, x, step.t)
+        if next_sigma == 0.0:
+            x = next_alpha * d
             break
-        if sigmas[k] == 0.0:
+        if sigma == 0.0:
             raise ValueError("sampling begins at a noise level above t = 0")
         if kind == "sde":
-            gain, drift = snrs[k + 1] - snrs[k], d
-            if order == 2 and before is not None and before[0] is part:
-                longer = float((logs[k + 1] - logs[k]) / (logs[k] - logs[k - 1]))
-                drift = d + 0.5 * min(longer, _LONGER) * (d - before[1])
-            before = part, d
-            y = (alphas[k] / sigmas[k] ** 2) * x + gain * drift + gain**0.5 * draw()
-            x = (sigmas[k + 1] ** 2 / alphas[k + 1]) * y
+            gain, drift = next_snr - snr, d
+            if step.weight > 0.0 and before is not None:
+                then, said, t = before
+                if step.more is None:
+                    change = d - said
+                elif step.more is step.own:
+                    change = d - clean(step.own, then, t)
+                else:
+                    change = clean(step.more, x, step.t) - said
+                drift = d + step.weight * change
+            before = x, d, step.t
+            y = (alpha / sigma**2) * x + gain * drift + gain**0.5 * draw()
+            x = (next_sigma**2 / next_alpha) * y
             continue
-        step = alphas[k + 1] / sigmas[k + 1] - alphas[k] / sigmas[k]
-        scaled = x / sigmas[k] + step * d
-        if order == 2:
-            there = clean(part, scaled * sigmas[k + 1], float(times[k + 1]))
-            scaled = x / sigmas[k] + 0.5 * step * (d + there)
-        x = scaled * sigmas[k + 1]
+        longer = next_alpha / next_sigma - alpha / sigma
+        scaled = x / sigma + longer * d
+        if step.more is not None:
+            there = clean(step.more, scaled * next_sigma, step.after)
+            scaled = x / sigma + 0.5 * longer * (d + there)
+        x = scaled * next_sigma
     return x
