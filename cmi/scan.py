@@ -197,6 +197,7 @@ def phase_scan(
                     "have been another function: define it at the top level of a module"
                 )
     fitted: FittedNoise | None = None
+    asked = times
     while True:
         scan = PhaseScan.empty(times, schedule, partition, config, notes)
         todo = [float(t) for t in times]
@@ -205,8 +206,9 @@ def phase_scan(
         total = len(times) + refine
         try:
             with one_blas_thread():
-                if fitted is None or not chosen.trains:
-                    noises = [schedule.level(t) for t in todo]
+                if todo and (fitted is None or not chosen.trains):
+                    # a network is for all levels that were asked for: those that are finished are of the same one
+                    noises = [schedule.level(t) for t in (asked if chosen.trains else todo)]
                     fitted = chosen.fitted(x, partition.sizes, seed, noises, options, training, neighbours)
                 cell = _Cell(method, options, schedule, partition, seed, fitted)
                 for done, (t, result) in enumerate(_run(cell, x, todo, executor), start=len(times) - len(todo) + 1):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
@@ -11,7 +12,7 @@ from scipy.optimize import nnls
 from scipy.special import ndtri
 
 from estimators.known_noise import KnownNoise
-from estimators.posterior_part import Part
+from estimators.posterior_part import Part, spread
 from estimators.profile import FloatArray
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["blend_weights", "held_out_informations", "snr_nodes"]
 
 _CHUNK = 250  # samples whose means are held together
-_NODES = 16  # SNRs of A: of a two-valued A the integral is right to 1e-6 with 12
+_NODES, _DENSE = 16, 2.5  # SNRs of A, at least, and per factor e of the SNR: of a two-valued A right to 1e-6
 _DRAWS = 4  # noisy values of A at each, stratified
 _SEEN, _WEIGHED, _OWN = 8, 9, 10  # first words of the spawn keys
 _WEIGHED_BY = 2000  # samples at most, for a handful of weights
@@ -35,8 +36,8 @@ def snr_nodes(snr: float, variance: float) -> tuple[FloatArray, FloatArray]:
     >>> round(float(w @ (1.0 / (1.0 + g))), 10)  # ln 10
     2.302585093
     """
-    places, weights = np.polynomial.legendre.leggauss(_NODES)
     most = np.log1p(snr * variance)
+    places, weights = np.polynomial.legendre.leggauss(max(_NODES, math.ceil(_DENSE * most)))
     g = np.expm1(0.5 * most * (places + 1.0)) / variance
     return g, 0.5 * most * weights * (1.0 + g * variance) / variance
 
@@ -82,7 +83,7 @@ def held_out_informations(
             if len(values.known) == 1:
                 continue
             blend = _Blend(part, noise, sizes, target, seed)
-            blend.weigh(part.units(x[part.validation[:_WEIGHED_BY]]))
+            blend.weigh(part.units(x[spread(part.validation, _WEIGHED_BY)]))
             for begin in range(0, len(part.test), _CHUNK):
                 rows = part.test[begin : begin + _CHUNK]
                 total[:, begin : begin + len(rows)] += blend.informations(part.units(x[rows]), begin)
@@ -99,6 +100,7 @@ class _Blend:
         self.answers, self.target, self.seed, self.noise = cast("Means", part.answers), target, seed, start.noise
         self.levels = Levels.of([start], self.answers.device)
         self.g, self.dg = snr_nodes(start.noise.sigma**-2.0, part.values[target].variance)
+        self.number = part.number
         self.weights: FloatArray = np.zeros((0, 4))  # (groups, 4): network, its start, Gaussian, narrower
 
     def weigh(self, clean: FloatArray) -> None:
@@ -130,10 +132,9 @@ class _Blend:
         import torch
 
         device = self.answers.device
-        seen = self.noise.applied(clean, self.seed, (stream, begin))
-        rng = np.random.default_rng(
-            np.random.SeedSequence(self.seed, spawn_key=(_OWN, stream, begin, self.target, *self.noise.key))
-        )
+        seen = self.noise.applied(clean, self.seed, (stream, self.number, begin))
+        key = (_OWN, stream, self.number, begin, self.target, *self.noise.key)
+        rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=key))
         quantile = (np.arange(_DRAWS) + rng.random((len(clean), len(self.g), _DRAWS))) / _DRAWS
         y = clean[:, self.target, None, None] + ndtri(quantile) / np.sqrt(self.g)[:, None]
         noisy, g, own = (
@@ -142,7 +143,7 @@ class _Blend:
         )
         with torch.no_grad():
             every = self.answers.means(noisy, [self.target], self.levels, g, own)
-        means = np.stack([each[0].double().cpu().numpy() for each in every])
+        means = np.stack([each[0].cpu().double().numpy() for each in every])
         # of a level that could not be trained the network may say nothing
         known = np.isfinite(means[0]).all(axis=2, keepdims=True)
         means[0] = np.where(known, means[0], means[1])

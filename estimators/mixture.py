@@ -34,6 +34,7 @@ from estimators.known_noise import KnownNoise, bits
 from estimators.noised_posterior import cross_entropy, flipped_cross_entropy
 from estimators.profile import FloatArray, IntArray, Profile, check_layout
 from estimators.threads import for_ranges, one_blas_thread
+from estimators.value_bins import clean_values, crowded_notes, crowded_width
 
 __all__ = ["MixtureData", "fit_mixture", "mixture_profile"]
 
@@ -130,18 +131,14 @@ def fit_mixture(
         key = np.random.SeedSequence(seed, spawn_key=(_CHOSEN,))
         chosen = np.sort(np.random.default_rng(key).choice(n, queries, replace=False))
     order = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_ORDER,))).permutation(n)
-    values, place = [], np.empty((int(offsets[1]), n), dtype=np.int32)
+    crowded, values, place = 0.0, [], np.empty((int(offsets[1]), n), dtype=np.int32)
     for column in range(int(offsets[1])):
         own = x[:, column].astype(np.float64)
-        known = np.unique(own)
-        if len(known) > _VALUES:
-            edges = np.linspace(known[0], known[-1], _VALUES + 1)
-            place[column] = np.clip(np.searchsorted(edges, own, side="right") - 1, 0, _VALUES - 1)
-            known = (edges[1:] + edges[:-1]) / 2.0
-        else:
-            place[column] = np.searchsorted(known, own)
+        known, _ = clean_values(own, _VALUES)
+        place[column] = np.searchsorted((known[1:] + known[:-1]) / 2.0, own)
         values.append(known)
-    return MixtureData(offsets, order, np.argsort(order)[chosen], tuple(values), place[:, order], seed)
+        crowded = max(crowded, crowded_width(own, _VALUES))
+    return MixtureData(offsets, order, np.argsort(order)[chosen], tuple(values), place[:, order], seed, crowded)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -161,6 +158,8 @@ class MixtureData:
     place : (|A|, n) int array
         Which of them each sample has.
     seed : int
+    crowded : float
+        The widest crowded bins of a column of A, as in `crowded_width`.
     """
 
     offsets: IntArray
@@ -169,6 +168,7 @@ class MixtureData:
     values: tuple[FloatArray, ...]
     place: NDArray[np.int32]
     seed: int
+    crowded: float = 0.0
 
     def profile(self, x: NDArray[np.floating], *, snr: float | None = None, flip: float | None = None) -> Profile:
         """CMI at every cut with independent noise on all columns.
@@ -239,7 +239,7 @@ class MixtureData:
         local = corrected[:-1] - corrected[-1]
         bias = (entropies[:-1] - entropies[-1] - local).mean(axis=1)
         effective = np.median(neighbours, axis=1)
-        notes = self._notes(effective)
+        notes = (*self._notes(effective), *crowded_notes([self.crowded * noise.scale], noise.known.sigma, _VALUES))
         return Profile(
             local.mean(axis=1),
             local,

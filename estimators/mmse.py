@@ -31,7 +31,7 @@ from estimators.arguments import whole_at_least
 from estimators.known_noise import KnownNoise
 from estimators.mean_stack import held_out_informations
 from estimators.posterior_fitting import Fitting, checked_windows
-from estimators.posterior_options import Asked, training_notes
+from estimators.posterior_options import Asked, Trained, training_notes
 from estimators.posterior_part import Part, splits
 from estimators.profile import IntArray, Profile
 
@@ -155,8 +155,9 @@ def fit_mmse(
     fitting = Fitting.of(x, sizes, asked, near, count, device=device, network=network, progress=progress)
     every = list(splits(len(x), folds, seed, queries))
     parts = [fitting.part(number, x, rows, count) for number, rows in enumerate(every)]
-    notes = [note for part in parts if part.training is not None for note in training_notes(part.training, asked)]
-    return MMSEFit(fitting.sizes, tuple(parts), len(x), seed, tuple(notes))
+    places = fitting.file.places
+    notes = [note for part in parts if part.training is not None for note in training_notes(part.training, places)]
+    return MMSEFit(fitting.sizes, tuple(parts), len(x), seed, tuple(notes), Trained(tuple(places), False))
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,6 +175,8 @@ class MMSEFit:
     seed : int
     notes : tuple of str
         How the training of each ended.
+    trained : Trained
+        The levels that they were trained for.
     """
 
     sizes: tuple[int, ...]
@@ -181,6 +184,7 @@ class MMSEFit:
     n: int
     seed: int
     notes: tuple[str, ...]
+    trained: Trained
 
     def profile(self, x: NDArray[np.floating], *, snr: float) -> Profile:
         """CMI at every cut with independent noise on all columns, averaged over the samples that were held out.
@@ -212,8 +216,10 @@ class MMSEFit:
             nothing = np.full((cuts, held_out), np.nan)
             note = "without noise the integral over SNRs has no end: NaN; leave out t = 0"
             return Profile(nothing[:, 0], nothing, np.zeros(cuts), (note,))
+        outside = self.trained.notes(noise)
         found = [held_out_informations(part, x, noise, self.sizes, self.seed) for part in self.parts]
         losses = np.concatenate(found, axis=1)
         local = losses[1:-1] - losses[-1]  # the first has no buffer, which the first shell, if empty, has too
-        notes = (f"averaged over {held_out} of the {self.n} samples, held out", *self.notes)
+        notes = (f"averaged over {held_out} of the {self.n} samples, held out", *self.notes, *outside)
+        notes += tuple(dict.fromkeys(note for part in self.parts for note in part.crowded_notes(noise)))
         return Profile(local.mean(axis=1), local, np.zeros(cuts), notes, least_variance=np.full(cuts, _ROUNDING**2))

@@ -65,12 +65,14 @@ class BitCode:
 
     @classmethod
     def of(cls, clean: NDArray[np.floating], sizes: Sequence[int]) -> BitCode | None:
-        """Find the parities that clean samples obey; None if they are no bits, or obey none that tells anything."""
+        """Find the parities that clean samples obey; None if they are no bits, or A is in none of them."""
         low, high = clean.min(axis=0), clean.max(axis=0)
         if len(clean) < 2 or not ((clean == low) | (clean == high)).all():
             return None
         ones = (clean > low).astype(np.uint8)
         checks = parity_checks(ones)
+        if not any(word & (1 << sizes[0]) - 1 for word in checks):  # parities of chance, of bits that rarely change
+            return None
         words = words_of_buffers(checks, sizes)
         if not any(len(each.group) for each in words):
             return None

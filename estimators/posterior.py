@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from estimators.arguments import whole_at_least
 from estimators.known_noise import KnownNoise, bits
 from estimators.posterior_fitting import Fitting, checked_windows
-from estimators.posterior_options import Asked, training_notes
+from estimators.posterior_options import Asked, Trained, training_notes
 from estimators.posterior_part import Part, splits
 from estimators.posterior_stack import held_out_entropies
 from estimators.posterior_surrogate import PosteriorSurrogate, surrogate_samples
@@ -128,7 +128,8 @@ def fit_posterior(
     train_minutes : float
         About how long to train, in all.
     steps : int, optional
-        Steps of training in place of the minutes; the result then does not depend on the speed of the machine.
+        Steps of training in place of the minutes; the result then does not depend on the speed of the machine, but
+        for rounding: matrices are multiplied in bfloat16 where that is faster.
     hidden, layers : int
         Units per block, of which inner shells have several, and layers of the network.
     queries : int, optional
@@ -198,11 +199,12 @@ def fit_posterior(
         drawn, covariance = surrogate_samples(x, rng)
         part = fitting.part(len(parts) + number, drawn, every[0], 1)
         gaussian.append(PosteriorSurrogate.of(part, drawn, covariance))
-    notes = [note for part in parts if part.training is not None for note in training_notes(part.training, asked)]
+    places = fitting.file.places
+    notes = [note for part in parts if part.training is not None for note in training_notes(part.training, places)]
     if any(part.code is not None for part in parts):
         notes.append("clean bits obey parities: the uniform distribution over all that do is among the predictions")
-    shape = tuple(int(size) for size in sizes)
-    return PosteriorFit(shape, tuple(parts), len(x), seed, tuple(notes), tuple(gaussian))
+    shape, trained = tuple(int(size) for size in sizes), Trained(tuple(places), asked.binary)
+    return PosteriorFit(shape, tuple(parts), len(x), seed, tuple(notes), trained, tuple(gaussian))
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,6 +222,8 @@ class PosteriorFit:
     seed : int
     notes : tuple of str
         How the training of each ended.
+    trained : Trained
+        The levels that they were trained for.
     surrogates : tuple
         Networks on Gaussian data.
     """
@@ -229,6 +233,7 @@ class PosteriorFit:
     n: int
     seed: int
     notes: tuple[str, ...]
+    trained: Trained
     surrogates: tuple[PosteriorSurrogate, ...] = ()
 
     def profile(self, x: NDArray[np.floating], *, snr: float | None = None, flip: float | None = None) -> Profile:
@@ -257,13 +262,15 @@ class PosteriorFit:
         if x.shape != (self.n, sum(self.sizes)):
             raise ValueError(f"the networks belong to {self.n} samples of {sum(self.sizes)} columns, got {x.shape}")
         noise = KnownNoise.of(snr, flip)
+        outside = self.trained.notes(noise)
         cuts = len(self.sizes) - 2
         clean = bits(x.astype(np.float64)) if self.parts[0].binary else x
         found = [held_out_entropies(part, clean, noise, self.sizes, self.seed) for part in self.parts]
         entropies = np.concatenate(found, axis=1)
         local = entropies[1:-1] - entropies[-1]  # the first has no buffer, which the first shell, if empty, has too
         held_out = entropies.shape[1]
-        notes = [f"averaged over {held_out} of the {self.n} samples, held out", *self.notes]
+        notes = [f"averaged over {held_out} of the {self.n} samples, held out", *self.notes, *outside]
+        notes += dict.fromkeys(note for part in self.parts for note in part.crowded_notes(noise))
         if noise.sigma == 0.0 and not noise.flip and not all(v.every for part in self.parts for v in part.values):
             notes.append("values of A are told apart as far as 256 bins do, which lowers the CMI without noise")
         surrogate = None

@@ -177,7 +177,7 @@ class Answers(torch.nn.Module):
             correction, quadratic, linear = self.terms(noisy, [target] * len(noisy), levels)
             both = [self._logits(correction, quadratic, linear, target), self._gaussian(noisy, target, levels)]
             known = len(self.values[target].known)
-            network, gaussian = (torch.softmax(each.double(), dim=-1)[..., :known].cpu().numpy() for each in both)
+            network, gaussian = (torch.softmax(each.cpu().double(), dim=-1)[..., :known].numpy() for each in both)
             return network, gaussian
 
     def _inputs(self, scaled: Tensor, targets: Tensor) -> Tensor:

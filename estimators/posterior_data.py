@@ -13,26 +13,12 @@ from estimators.gaussian_start import LEAST, gaussian_start
 from estimators.known_noise import KnownNoise
 from estimators.posterior_loss import padded
 from estimators.profile import FloatArray
+from estimators.value_bins import clean_values, crowded_width
 
-__all__ = ["Start", "Values", "clean_values", "gaussian_posteriors", "hats"]
+__all__ = ["BINS", "Start", "Values", "gaussian_posteriors", "hats"]
 
-_VALUES = 256  # clean values that are told apart, where the data have more
+BINS = 256  # clean values that are told apart, where the data have more
 _KNOTS = 32  # of the correction to their logits
-
-
-def clean_values(column: FloatArray) -> tuple[FloatArray, bool]:
-    """Values that A can have, and whether these are all; where there are many, middles of bins stand for them.
-
-    Examples
-    --------
-    >>> clean_values(np.array([0.0, 1.0, 1.0]))
-    (array([0., 1.]), True)
-    """
-    known = np.unique(column)
-    if len(known) <= _VALUES:
-        return known, True
-    edges = np.linspace(known[0], known[-1], _VALUES + 1)
-    return (edges[1:] + edges[:-1]) / 2.0, False
 
 
 def hats(values: FloatArray, share: FloatArray) -> FloatArray:
@@ -77,6 +63,8 @@ class Values:
     mean, variance : float
         Of the column; the variance is above 0.
     hats : (knots, k) array
+    crowded : float
+        As in `crowded_width`.
     """
 
     known: FloatArray
@@ -85,16 +73,18 @@ class Values:
     mean: float
     variance: float
     hats: FloatArray
+    crowded: float = 0.0
 
     @classmethod
     def of(cls, column: FloatArray) -> Values:
         """Take those of samples."""
-        known, every = clean_values(column)
+        known, every = clean_values(column, BINS)
         edges = np.concatenate([[-np.inf], (known[1:] + known[:-1]) / 2.0, [np.inf]])
         share = np.histogram(column, edges)[0] + 0.5
         share /= share.sum()
         variance = max(float(column.var()), 1e-12)
-        return cls(known, share, every, float(column.mean()), variance, hats(known, share))
+        crowded = crowded_width(column, BINS)
+        return cls(known, share, every, float(column.mean()), variance, hats(known, share), crowded)
 
     @property
     def range(self) -> float:

@@ -88,16 +88,19 @@ class Fitting:
         train, validation, test = rows
         sizes, asked, near = self.sizes, self.asked, self.near
         part = Part.of(x, sizes, train, validation, test, asked.binary)
+        part.number = number
         if not asked.noises or part.constant:
             return part
         clean = part.units(x[train])
         code = None if asked.means else BitCode.of(clean, sizes)
+        if code is not None:  # which other samples must obey as well
+            code = BitCode.of(np.concatenate([clean, part.units(x[validation])]), sizes)
         settings = asked.settings(number, share)
         if near is not None and code is None:
             place = np.concatenate([[np.arange(sum(sizes))], near])
             extended = with_empty(bits(x.astype(np.float64)) if asked.binary else x)
             whole = Part.of(extended, (1, extended.shape[1] - 1), train, validation, test, asked.binary)
-            placed, part.training = trained_at_places(
+            placed, training = trained_at_places(
                 whole,
                 extended,
                 place,
@@ -110,7 +113,9 @@ class Fitting:
                 progress=self.progress,
                 alone=True,
             )
-            part.answers = placed[0].answers
+            # in the units that the network was trained in, which the empty column is part of
+            part = placed[0]
+            part.number, part.training = number, training
             return part
         part.code = None if code is None else UniformCode(code, sizes)
         make = partial(

@@ -91,7 +91,7 @@ class NetworkFile:
         self.parts[str(number)] = state
         if self.path is None:
             return
-        partial = self.path.with_name(self.path.name + ".partial")
+        partial = self.path.with_name(f"{self.path.name}.{os.getpid()}.partial")  # another may write there too
         content = {
             "phase-scan": _FORMAT,
             "fingerprint": self.fingerprint,

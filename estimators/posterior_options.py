@@ -17,7 +17,7 @@ from estimators.known_noise import KnownNoise
 if TYPE_CHECKING:
     from estimators.trainer import Settings, Training
 
-__all__ = ["LEAST_SAMPLES", "Asked", "need_torch", "strength", "training_notes"]
+__all__ = ["LEAST_SAMPLES", "Asked", "Trained", "need_torch", "strength", "training_notes"]
 
 LEAST_SAMPLES = 200
 _RATE, _BATCH = 2e-3, 512
@@ -121,11 +121,54 @@ class Asked:
         return digest.hexdigest()
 
 
-def training_notes(training: Training, asked: Asked) -> list[str]:
-    """How a training ended, and what it left out."""
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """The levels that a network was trained for.
+
+    Parameters
+    ----------
+    places : tuple of float
+        Rising; see `strength`.
+    binary : bool
+        Whether of flips.
+    """
+
+    places: tuple[float, ...]
+    binary: bool
+
+    def notes(self, noise: KnownNoise) -> list[str]:
+        """Tell whether a level lies outside.
+
+        Raises
+        ------
+        ValueError
+            If the network knows nothing of such noise, and there is some, and something left of the data.
+
+        Examples
+        --------
+        >>> trained = Trained((0.5, 2.0), False)
+        >>> trained.notes(KnownNoise.of(1.0, None)), len(trained.notes(KnownNoise.of(16.0, None)))
+        ([], 1)
+        """
+        if noise.nothing_left:
+            return []
+        if not self.places:
+            raise ValueError("no network was trained: fit it with the levels that it is to answer for")
+        if (noise.flip > 0.0 and not self.binary) or (noise.sigma > 0.0 and self.binary):
+            own, other = ("flips", "Gaussian noise") if self.binary else ("Gaussian noise", "flips")
+            raise ValueError(f"the network was trained for {own}, and knows nothing of {other}")
+        place, slack = strength(noise), 1.0 + 1e-9
+        if self.places[0] <= place * slack and place <= self.places[-1] * slack:
+            return []
+        ends = f"{self.places[0]:.3g} to {self.places[-1]:.3g}"
+        return [f"the network was trained for noise from {ends}, not for {place:.3g}"]
+
+
+def training_notes(training: Training, places: Sequence[float]) -> list[str]:
+    """How a training for noise of these strengths ended, and what it left out."""
     notes = [f"{training.step} steps to a held-out loss of {training.best:.4f}"]
     if training.left_out:
-        which = ", ".join(f"{asked.places[level]:.3g}" for level in training.left_out)
+        which = ", ".join(f"{places[level]:.3g}" for level in training.left_out)
         notes.append(f"the network is not trained at noise {which}, where its loss was not finite")
     return notes
 

@@ -10,16 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from estimators.known_noise import KnownNoise, bits
-from estimators.posterior_data import Start, Values, gaussian_posteriors
+from estimators.posterior_data import BINS, Start, Values, gaussian_posteriors
 from estimators.profile import FloatArray, IntArray
 from estimators.threads import one_blas_thread
+from estimators.value_bins import crowded_notes
 
 if TYPE_CHECKING:
     from estimators.posterior_answers import Answers
     from estimators.trainer import Training
     from estimators.uniform_code import UniformCode
 
-__all__ = ["Part", "splits"]
+__all__ = ["Part", "splits", "spread"]
 
 _TEST, _VALIDATION = (1 / 6, 10_000), (1 / 12, 4_000)  # share of the samples, and at most so many
 _SPLIT = 3  # first word of the spawn key
@@ -27,7 +28,7 @@ _SPLIT = 3  # first word of the spawn key
 
 @dataclass(eq=False)
 class Part:
-    """A network, what it was trained on, and the samples that it has not seen."""
+    """A network, what it was trained on, and the samples that it has not seen; a number among those of a fit."""
 
     train: IntArray
     validation: IntArray
@@ -40,6 +41,7 @@ class Part:
     answers: Answers | None = None
     training: Training | None = None
     code: UniformCode | None = None
+    number: int = 0
 
     @classmethod
     def of(
@@ -73,6 +75,11 @@ class Part:
             return clean.astype(np.float64)
         return (clean.astype(np.float64) - self.mean[columns]) / self.unit
 
+    def crowded_notes(self, noise: KnownNoise) -> list[str]:
+        """Tell where values of A that are far from the others leave these in one bin."""
+        widths = [each.crowded for each in self.values]
+        return crowded_notes(widths, noise.scaled(self.unit).sigma, BINS)
+
     def start(self, noise: KnownNoise, sizes: Sequence[int]) -> Start:
         """Where answers begin at one level."""
         with one_blas_thread():
@@ -91,3 +98,14 @@ def splits(
     for test in tests:
         rest = order[~np.isin(order, test)]
         yield np.sort(rest[validation:]), np.sort(rest[:validation]), np.sort(test)
+
+
+def spread(rows: IntArray, most: int) -> IntArray:
+    """At most so many of the rows, evenly: the first of rows in order would be of one end of the data.
+
+    Examples
+    --------
+    >>> spread(np.arange(9), 3).tolist(), spread(np.arange(2), 3).tolist()
+    ([0, 4, 8], [0, 1])
+    """
+    return rows if len(rows) <= most else rows[np.linspace(0, len(rows) - 1, most).astype(np.int64)]

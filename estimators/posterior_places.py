@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from estimators.arguments import whole_at_least
 from estimators.known_noise import KnownNoise, bits
 from estimators.posterior_data import Values
-from estimators.posterior_options import LEAST_SAMPLES, Asked, need_torch, training_notes
-from estimators.posterior_part import Part, splits
+from estimators.posterior_options import LEAST_SAMPLES, Asked, Trained, need_torch, training_notes
+from estimators.posterior_part import Part, splits, spread
 from estimators.posterior_stack import WEIGHED_BY, held_out_entropies
 from estimators.profile import IntArray, Profile
 from estimators.threads import one_blas_thread
@@ -116,14 +116,15 @@ def fit_posterior_places(
     where = find_device(device)
     train, validation, test = next(iter(splits(len(x), None, seed)))
     clean = with_empty(bits(x.astype(np.float64)) if asked.binary else x)
-    whole = Part.of(clean, (1, d), train, validation, test[:queries], asked.binary)
+    whole = Part.of(clean, (1, d), train, validation, spread(test, queries), asked.binary)
     file = NetworkFile(network, asked.fingerprint(x, sizes), asked.places, 1)
     parts, training = trained_at_places(
         whole, clean, windows, sizes, asked, asked.settings(), device=where, file=file, progress=progress
     )
-    notes = [] if training is None else training_notes(training, asked)
+    notes = [] if training is None else training_notes(training, file.places)
     shape = tuple(int(size) for size in sizes)
-    return PlacedPosterior(shape, windows, tuple(parts), len(x), d, seed, tuple(notes))
+    trained = Trained(tuple(file.places), asked.binary)
+    return PlacedPosterior(shape, windows, tuple(parts), len(x), d, seed, tuple(notes), trained)
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,6 +143,8 @@ class PlacedPosterior:
     seed : int
     notes : tuple of str
         How the training ended.
+    trained : Trained
+        The levels that the network was trained for.
     """
 
     sizes: tuple[int, ...]
@@ -151,6 +154,7 @@ class PlacedPosterior:
     d: int
     seed: int
     notes: tuple[str, ...]
+    trained: Trained
 
     def profile(
         self, x: NDArray[np.floating], place: int, *, snr: float | None = None, flip: float | None = None
@@ -169,14 +173,16 @@ class PlacedPosterior:
         if x.shape != (self.n, self.d):
             raise ValueError(f"the network belongs to {self.n} samples of {self.d} columns, got {x.shape}")
         noise = KnownNoise.of(snr, flip)
+        outside = self.trained.notes(noise)
         part = self.parts[place]
-        held = part.validation[:WEIGHED_BY]
+        held = spread(part.validation, WEIGHED_BY)
         rows = np.concatenate([held, part.test])  # the others are not looked at
         clean = with_empty((bits(x.astype(np.float64)) if part.binary else x)[rows])[:, self.windows[place]]
         few = replace(part, validation=np.arange(len(held)), test=np.arange(len(held), len(rows)))
         entropies = held_out_entropies(few, clean, noise, self.sizes, self.seed, mixture=False)
         local = entropies[1:-1] - entropies[-1]
-        notes = (f"averaged over {len(part.test)} of the {self.n} samples, held out", *self.notes)
+        notes = (f"averaged over {len(part.test)} of the {self.n} samples, held out", *self.notes, *outside)
+        notes += tuple(part.crowded_notes(noise))
         cuts = len(self.sizes) - 2
         return Profile(local.mean(axis=1), local, np.zeros(cuts), notes, least_variance=np.full(cuts, _ROUNDING**2))
 

@@ -14,7 +14,7 @@ from estimators.known_noise import KnownNoise
 from estimators.noised_posterior import cross_entropy, flipped_cross_entropy
 from estimators.posterior_data import Start, Values
 from estimators.posterior_mixture import NearSamples
-from estimators.posterior_part import Part
+from estimators.posterior_part import Part, spread
 from estimators.profile import FloatArray
 from estimators.stacking import stacking_weights
 
@@ -22,7 +22,7 @@ __all__ = ["CHUNK", "SEEN", "WEIGHED_BY", "Stack", "held_out_entropies"]
 
 CHUNK = 500  # samples whose posteriors are held together
 SEEN = 4  # first word of the spawn key of the noise on samples that are averaged over
-_WEIGHED = 5  # and on those that a stack is weighed by
+_WEIGHED, _OWN = 5, 11  # and on those that a stack is weighed by, there and on A
 _DRAWS = 4  # noisy values of A by which a stack is weighed
 WEIGHED_BY = 2000  # samples at most, for a handful of weights
 _STACKED = 0.1  # of the range of A: their noise, at most; more would hide which is better
@@ -45,7 +45,7 @@ def held_out_entropies(
         if mixture and (noise.sigma > 0.0 or noise.flip > 0.0):
             near = NearSamples(part.units(x[part.train]), part.values, sizes, start.noise)
         stack = Stack(part, start, seed, near)
-        stack.weigh(part.units(x[part.validation[:WEIGHED_BY]]))
+        stack.weigh(part.units(x[spread(part.validation, WEIGHED_BY)]))
         for begin in range(0, len(part.test), CHUNK):
             rows = part.test[begin : begin + CHUNK]
             total[:, begin : begin + len(rows)] = stack.entropies(part.units(x[rows]), begin)
@@ -71,14 +71,15 @@ class Stack:
         assert part.answers is not None  # noqa: S101
         self.answers, self.values, self.noise, self.seed = part.answers, part.values, start.noise, seed
         self.levels = Levels.of([start], part.answers.device)
-        self.near, self.code = near, part.code
+        self.near, self.code, self.number = near, part.code, part.number
         self.until = 0 if near is None else near.groups  # the widest group, less one, that the mixture is asked for
         self.weights: list[FloatArray] = []  # (groups, 4): network, Gaussian, narrower, mixture
 
     def weigh(self, clean: FloatArray) -> None:
         """Choose the weights by samples that were held out for that."""
         if self.near is not None:
-            self.until = self.near.blurred(self.noise.applied(clean[:CHUNK], self.seed, (_WEIGHED, 0)), _FEW)
+            few = clean[spread(np.arange(len(clean)), CHUNK)]
+            self.until = self.near.blurred(self.noise.applied(few, self.seed, (_WEIGHED, self.number, 0)), _FEW)
         chunks = [self._densities(clean[i : i + CHUNK], i) for i in range(0, len(clean), CHUNK)]
         until = 0
         for target in range(len(self.values)):
@@ -123,7 +124,8 @@ class Stack:
 
     def _densities(self, clean: FloatArray, begin: int) -> list[tuple[FloatArray, FloatArray]]:
         """Of what is seen of each column of A: of network and Gaussian (2, samples, groups), and the mixture."""
-        rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(_WEIGHED, begin, *self.noise.key)))
+        key = (_OWN, self.number, begin, *self.noise.key)
+        rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=key))
         found = []
         for target, (network, gaussian, mixture) in enumerate(self._predictions(clean, _WEIGHED, begin)):
             values = self.values[target]
@@ -150,7 +152,7 @@ class Stack:
         """Posteriors of every column of A, (samples, groups, values): network, Gaussian or code, mixture."""
         import torch
 
-        seen = self.noise.applied(clean, self.seed, (stream, begin))
+        seen = self.noise.applied(clean, self.seed, (stream, self.number, begin))
         noisy = torch.as_tensor(seen, dtype=torch.float32, device=self.answers.device)
         for target, values in enumerate(self.values):
             network, gaussian = self.answers.posteriors(noisy[None], target, self.levels)

@@ -94,7 +94,7 @@ class PosteriorSurrogate:
             variance = start.variance + own.sigma**2
             for begin in range(0, many, CHUNK):
                 clean = self.part.units(self.x[self.part.test[begin : begin + CHUNK]])
-                noisy = own.applied(clean, seed, (SEEN, begin)) - middle
+                noisy = own.applied(clean, seed, (SEEN, self.part.number, begin)) - middle
                 for target in range(sizes[0]):
                     v = variance[target][:, None]
                     off = clean[:, target] - middle[target] - start.weights[target] @ noisy.T

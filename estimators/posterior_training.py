@@ -6,11 +6,13 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from estimators.posterior_answers import Answers, Levels
 from estimators.posterior_data import Start
+from estimators.posterior_part import spread
 from estimators.profile import FloatArray
 from estimators.trainer import Look, Settings, Trainer, Training, trained
 
@@ -105,6 +107,7 @@ def train(
         Takes a `Look`, sixteen times and at the end.
     """
     device = answers.device
-    x, held = (torch.as_tensor(part, dtype=torch.float32, device=device) for part in (clean, validation[:_LOOKED]))
+    looked = validation[spread(np.arange(len(validation)), _LOOKED)]
+    x, held = (torch.as_tensor(part, dtype=torch.float32, device=device) for part in (clean, looked))
     run = PosteriorTrainer(answers, starts, x, held, settings)
     return trained(run, saved=saved, save=save, progress=progress)

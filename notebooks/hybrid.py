@@ -146,7 +146,7 @@ Picture(plot_plan(plan, scores, scan).figure)
 # %%
 torch.manual_seed(0)
 draws = hybrid.Draws(nets, scores, images, settings.drawn, 0, hybrid.UNTIL, kept)
-made = hybrid.schedules(plan, plan, scores)
+made = hybrid.schedules(plan, plan, scores, draws.share(plan.schedule, settings.steps))
 rows = [
     draws.row(label, made[label])
     for label in ("global", "local", "planned", "swapped", "equal cost")

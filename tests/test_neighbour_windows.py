@@ -66,7 +66,7 @@ def test_a_network_that_learns_from_neighbours_too(tmp_path: Path) -> None:
 
     chain = GaussianChain(L=9, a=0.9)
     partition = Partition.centered((9,), widths=[1, 2])
-    x = chain.sample(6000, 0)[:, partition.columns]
+    x = chain.sample(12_000, 0)[:, partition.columns]
     windows = neighbour_windows((9,), partition)
     assert windows.shape == (2, 9)
     options: dict[str, Any] = {"snrs": [1.0, 5.0], "steps": 60}
@@ -78,6 +78,9 @@ def test_a_network_that_learns_from_neighbours_too(tmp_path: Path) -> None:
         error = np.sqrt(np.diagonal(found.covariance()))
         assert (truth > 2.0 * error).all()
         assert (np.abs(found.value - truth) < 3.0 * error + 0.002).all()
+    for part in fit.parts:  # read in the units that it was trained in, not those without the empty column
+        assert part.answers is not None
+        np.testing.assert_array_equal(part.values[0].known, part.answers.values[0].known)
     again = fit_posterior(x, partition.sizes, **options, neighbours=windows, network=file)
     np.testing.assert_array_equal(again.profile(x, snr=1.0).value, fit.profile(x, snr=1.0).value)
     with pytest.raises(ValueError, match="other samples or options"):

@@ -75,9 +75,9 @@ def test_the_mixture_is_asked_as_far_as_it_has_neighbours() -> None:
 
 
 def test_what_predicts_best_is_believed_most() -> None:
-    """The sign of A is the product of two others: a line is blind for it, and a network that has learnt nothing."""
-    signs = np.random.default_rng(0).choice([-1.0, 1.0], (6000, 2))
-    x, sizes = np.concatenate([signs.prod(axis=1, keepdims=True), signs], axis=1), (1, 1, 1)
+    """A is the product of two others: a line is blind for it, and a network that has learnt nothing."""
+    factors = np.random.default_rng(0).choice([-1.0, 0.0, 1.0], (6000, 2))
+    x, sizes = np.concatenate([factors.prod(axis=1, keepdims=True), factors], axis=1), (1, 1, 1)
     fit = fit_posterior(x, sizes, snrs=[4.0], steps=1, hidden=2)
     part = fit.parts[0]
     start = part.start(KnownNoise.of(4.0, None), sizes)
@@ -88,7 +88,7 @@ def test_what_predicts_best_is_believed_most() -> None:
     found, other = fit.profile(x, snr=4.0), mixture_profile(x, sizes, snr=4.0)
     error = np.hypot(found.covariance()[0, 0] ** 0.5, other.covariance()[0, 0] ** 0.5)
     assert abs(found.value[0] - other.value[0]) < 3.0 * error
-    assert found.value[0] > 0.3
+    assert found.value[0] > 0.1
 
 
 def test_where_it_tells_nothing_the_mixture_is_not_asked() -> None:
@@ -98,6 +98,10 @@ def test_where_it_tells_nothing_the_mixture_is_not_asked() -> None:
     fit = fit_posterior(x, regions.sizes, snrs=[1.0], steps=1, hidden=2)
     part = fit.parts[0]
     start = part.start(KnownNoise.of(1.0, None), regions.sizes)
-    stack = Stack(part, start, 0, NearSamples(part.units(x[part.train]), part.values, regions.sizes, start.noise))
-    stack.weigh(part.units(x[part.validation]))
-    assert stack.weights[0][2, 3] < 0.2
+    weights = []
+    for seed in range(6):  # a weight of 125 samples varies
+        near = NearSamples(part.units(x[part.train]), part.values, regions.sizes, start.noise)
+        stack = Stack(part, start, seed, near)
+        stack.weigh(part.units(x[part.validation]))
+        weights.append(stack.weights[0][2, 3])
+    assert np.mean(weights) < 0.2
