@@ -171,7 +171,7 @@ Picture(figure)
 # ## What quality costs
 #
 # Plans of several budgets and plans of fewer steps, each at its share of the operations, and the honest rival: the global
-# network in as few steps as cost the same.
+# network in as few steps as cost the same. (With the files of a run of the benchmark, of the images that it drew.)
 
 # %%
 measure = "frechet" if images.features is not None else "wasserstein"
@@ -188,12 +188,12 @@ Picture(hybrid.plot_trade_off(curve, draws.floor, measure).figure)
 # %% [markdown]
 # ## What is settled, and what is not
 #
-# - Of MNIST a local network of 5 x 5 pixels is as good as this U-Net below t = 0.08, and loses little above 0.8. In between
+# - Of MNIST a local network of 5 x 5 pixels is as good as this U-Net below t = 0.1, and loses little above 0.8. In between
 #   the global one is needed, most at t = 0.35 to 0.45, and no radius up to 8 replaces it there.
 # - The Markov length is about two pixels at every level, where the plan is local and where it is not: a plan pays for how
 #   large the CMI is, not for how far it reaches.
-# - In 50 steps a plan needs two thirds of the operations to draw images as near to real ones, within the errors of 500, as the
-#   global network does; a plan of 18 steps does it with less than a quarter. Most of that is owed to fewer steps: a third of
-#   the 50 steps of the global network are as good. Below a quarter of the operations the plan is the better of the two.
+# - In 40 steps a plan needs two thirds of the operations to draw images as near to real ones as the global network does; one
+#   of 14 steps does it with a quarter. Most of that is owed to fewer steps: 11 of the global network, which cost as much, are
+#   as good. Below a fifth of the operations the plan is the better of the two.
 # - What a local network loses has two parts, sight and training, and the gap holds both: by the CMI, radius 8 should lose far
 #   less than it does. Minutes on two cores are not what decides for a larger network.
