@@ -171,7 +171,7 @@ def read(task: Task, fit: PosteriorFit, name: str, use: Sequence[str] = PREDICTI
                     task.regions.sizes,
                     fit.seed,
                     mixture="mixture" in use,
-                )
+                ).losses
                 for t in SHOWN
             ]
         )

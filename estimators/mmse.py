@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from estimators.arguments import whole_at_least
+from estimators.held_out import HeldOut
 from estimators.known_noise import KnownNoise
 from estimators.mean_stack import held_out_informations
 from estimators.posterior_fitting import Fitting, checked_windows
@@ -217,9 +218,9 @@ class MMSEFit:
             note = "without noise the integral over SNRs has no end: NaN; leave out t = 0"
             return Profile(nothing[:, 0], nothing, np.zeros(cuts), (note,))
         outside = self.trained.notes(noise)
-        found = [held_out_informations(part, x, noise, self.sizes, self.seed) for part in self.parts]
-        losses = np.concatenate(found, axis=1)
-        local = losses[1:-1] - losses[-1]  # the first has no buffer, which the first shell, if empty, has too
+        parts = [held_out_informations(part, x, noise, self.sizes, self.seed) for part in self.parts]
+        found = HeldOut.joined(parts)
+        local = found.local
         notes = (f"averaged over {held_out} of the {self.n} samples, held out", *self.notes, *outside)
         notes += tuple(dict.fromkeys(note for part in self.parts for note in part.crowded_notes(noise)))
-        return Profile(local.mean(axis=1), local, np.zeros(cuts), notes, least_variance=np.full(cuts, _ROUNDING**2))
+        return Profile(local.mean(axis=1), local, np.zeros(cuts), notes, least_variance=found.variance(_ROUNDING))

@@ -10,6 +10,8 @@ probability f has p(1) (1 - f) + p(0) f, and the expectation is a sum of two ter
 
 from __future__ import annotations
 
+import functools
+
 import numba
 import numpy as np
 from numpy.typing import NDArray
@@ -63,8 +65,7 @@ def cross_entropy(
     >>> bool(abs(known[0] - 0.5 * np.log(2 * np.pi * np.e / 4.0)) < 1e-12)
     True
     """
-    nodes, weights = np.polynomial.hermite_e.hermegauss(_NODES)
-    weights = weights / weights.sum()
+    nodes, weights = _quadrature()
     scale = float(np.sqrt(snr))
     points, share, spread = _coarser(values * scale)
     merged = np.ascontiguousarray(posterior @ share)
@@ -122,6 +123,13 @@ def flipped_cross_entropy(
         if squares is not None:
             excess += kept[right] * 0.5 * (squares * ((given / p[:, None]) ** 2 - 1.0)).sum(axis=1)
     return entropy, excess
+
+
+@functools.cache
+def _quadrature() -> tuple[FloatArray, FloatArray]:
+    """Nodes and weights of the mean over z."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(_NODES)
+    return nodes, weights / weights.sum()
 
 
 def _coarser(values: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:

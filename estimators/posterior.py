@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from estimators.arguments import whole_at_least
+from estimators.held_out import HeldOut
 from estimators.known_noise import KnownNoise, bits
 from estimators.posterior_fitting import Fitting, checked_windows
 from estimators.posterior_options import Asked, Trained, training_notes
@@ -265,10 +266,10 @@ class PosteriorFit:
         outside = self.trained.notes(noise)
         cuts = len(self.sizes) - 2
         clean = bits(x.astype(np.float64)) if self.parts[0].binary else x
-        found = [held_out_entropies(part, clean, noise, self.sizes, self.seed) for part in self.parts]
-        entropies = np.concatenate(found, axis=1)
-        local = entropies[1:-1] - entropies[-1]  # the first has no buffer, which the first shell, if empty, has too
-        held_out = entropies.shape[1]
+        parts = [held_out_entropies(part, clean, noise, self.sizes, self.seed) for part in self.parts]
+        found = HeldOut.joined(parts)
+        local = found.local
+        held_out = local.shape[1]
         notes = [f"averaged over {held_out} of the {self.n} samples, held out", *self.notes, *outside]
         notes += dict.fromkeys(note for part in self.parts for note in part.crowded_notes(noise))
         if noise.sigma == 0.0 and not noise.flip and not all(v.every for part in self.parts for v in part.values):
@@ -282,6 +283,6 @@ class PosteriorFit:
             local,
             np.zeros(cuts),
             tuple(notes),
-            least_variance=np.full(cuts, _ROUNDING**2),
+            least_variance=found.variance(_ROUNDING),
             surrogate=surrogate,
         )

@@ -21,7 +21,7 @@ from estimators.known_noise import KnownNoise, bits
 from estimators.posterior_data import Values
 from estimators.posterior_options import LEAST_SAMPLES, Asked, Trained, need_torch, training_notes
 from estimators.posterior_part import Part, splits, spread
-from estimators.posterior_stack import WEIGHED_BY, held_out_entropies
+from estimators.posterior_stack import held_out_entropies
 from estimators.profile import IntArray, Profile
 from estimators.threads import one_blas_thread
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["PlacedPosterior", "fit_posterior_places", "trained_at_places", "with_empty"]
 
 _ROUNDING = 1e-5  # nats, of differences of cross-entropies
+_WEIGHED_BY = 2000  # samples by which the weights of a place are chosen at first, at most
 
 
 def fit_posterior_places(
@@ -175,16 +176,16 @@ class PlacedPosterior:
         noise = KnownNoise.of(snr, flip)
         outside = self.trained.notes(noise)
         part = self.parts[place]
-        held = spread(part.validation, WEIGHED_BY)
+        held = spread(part.validation, _WEIGHED_BY)
         rows = np.concatenate([held, part.test])  # the others are not looked at
         clean = with_empty((bits(x.astype(np.float64)) if part.binary else x)[rows])[:, self.windows[place]]
         few = replace(part, validation=np.arange(len(held)), test=np.arange(len(held), len(rows)))
-        entropies = held_out_entropies(few, clean, noise, self.sizes, self.seed, mixture=False)
-        local = entropies[1:-1] - entropies[-1]
+        found = held_out_entropies(few, clean, noise, self.sizes, self.seed, mixture=False)
+        local = found.local
         notes = (f"averaged over {len(part.test)} of the {self.n} samples, held out", *self.notes, *outside)
         notes += tuple(part.crowded_notes(noise))
         cuts = len(self.sizes) - 2
-        return Profile(local.mean(axis=1), local, np.zeros(cuts), notes, least_variance=np.full(cuts, _ROUNDING**2))
+        return Profile(local.mean(axis=1), local, np.zeros(cuts), notes, least_variance=found.variance(_ROUNDING))
 
 
 def trained_at_places(

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from estimators.held_out import HeldOut, Sides, in_turn
 from estimators.known_noise import KnownNoise
 from estimators.noised_posterior import cross_entropy, flipped_cross_entropy
 from estimators.posterior_data import Start, Values
@@ -18,25 +19,27 @@ from estimators.posterior_part import Part, spread
 from estimators.profile import FloatArray
 from estimators.stacking import stacking_weights
 
-__all__ = ["CHUNK", "SEEN", "WEIGHED_BY", "Stack", "held_out_entropies"]
+__all__ = ["SEEN", "Stack", "held_out_entropies"]
 
-CHUNK = 500  # samples whose posteriors are held together
 SEEN = 4  # first word of the spawn key of the noise on samples that are averaged over
-_WEIGHED, _OWN = 5, 11  # and on those that a stack is weighed by, there and on A
+_WEIGHED, _OWN, _SIDES = 5, 11, 12  # on those that a stack is weighed by, there and on A, and of their halves
+_CHUNK = 500  # samples whose posteriors are held together
 _DRAWS = 4  # noisy values of A by which a stack is weighed
-WEIGHED_BY = 2000  # samples at most, for a handful of weights
+_WEIGHED_BY, _MORE = 2000, 1.5  # samples that weights begin with, at most; times so many, they are chosen again
+_SOME = 4  # one in so many is read by weights of the halves as well
 _STACKED = 0.1  # of the range of A: their noise, at most; more would hide which is better
-_FEW = 3.0  # effective neighbours, below which the mixture is not looked at: it repeats single samples
+_FEW = 1.5  # effective neighbours, below which the mixture is not looked at: it repeats single samples
 _LITTLE = 0.01  # weight of the mixture that is not worth its time
+
+Predictions = tuple[FloatArray, FloatArray, FloatArray]  # (samples, groups, values): network, Gaussian, mixture
 
 
 def held_out_entropies(
     part: Part, x: NDArray[np.floating], noise: KnownNoise, sizes: Sequence[int], seed: int, mixture: bool = True
-) -> FloatArray:
-    """Return cross-entropies of A given every B_g of the samples that a part has not seen, (groups, samples)."""
-    total = np.zeros((len(sizes), len(part.test)))
+) -> HeldOut:
+    """Return cross-entropies of A given every B_g of the samples that a part has not seen."""
     if noise.nothing_left or part.answers is None:
-        return total
+        return HeldOut.nothing(len(sizes), len(part.test))
     from estimators.posterior_network import few_threads
 
     with few_threads():
@@ -45,11 +48,12 @@ def held_out_entropies(
         if mixture and (noise.sigma > 0.0 or noise.flip > 0.0):
             near = NearSamples(part.units(x[part.train]), part.values, sizes, start.noise)
         stack = Stack(part, start, seed, near)
-        stack.weigh(part.units(x[spread(part.validation, WEIGHED_BY)]))
-        for begin in range(0, len(part.test), CHUNK):
-            rows = part.test[begin : begin + CHUNK]
-            total[:, begin : begin + len(rows)] = stack.entropies(part.units(x[rows]), begin)
-    return total
+        stack.weigh(part.units(x[spread(part.validation, _WEIGHED_BY)]))
+        total, moved = np.zeros((len(sizes), len(part.test))), []
+        for turn, rows in enumerate(in_turn(len(part.test))):
+            total[:, rows], by_halves = stack.entropies(part.units(x[part.test[rows]]), turn)
+            moved.append(by_halves)
+    return HeldOut(total, np.mean(moved, axis=0))
 
 
 class Stack:
@@ -73,44 +77,65 @@ class Stack:
         self.levels = Levels.of([start], part.answers.device)
         self.near, self.code, self.number = near, part.code, part.number
         self.until = 0 if near is None else near.groups  # the widest group, less one, that the mixture is asked for
-        self.weights: list[FloatArray] = []  # (groups, 4): network, Gaussian, narrower, mixture
+        self.weights: list[list[FloatArray]] = []  # by all, and by halves; of every column of A, as of `_chosen`
+        self.densities: list[tuple[FloatArray, FloatArray]] = []  # of what was seen of every column of A
+        self.chosen_by = 0  # samples
+        key = (_SIDES, part.number, *self.noise.key)
+        self.sides = Sides(np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key)))
 
     def weigh(self, clean: FloatArray) -> None:
         """Choose the weights by samples that were held out for that."""
         if self.near is not None:
-            few = clean[spread(np.arange(len(clean)), CHUNK)]
+            few = clean[spread(np.arange(len(clean)), _CHUNK)]
             self.until = self.near.blurred(self.noise.applied(few, self.seed, (_WEIGHED, self.number, 0)), _FEW)
-        chunks = [self._densities(clean[i : i + CHUNK], i) for i in range(0, len(clean), CHUNK)]
-        until = 0
-        for target in range(len(self.values)):
-            plain, mixed = (np.concatenate([c[target][k] for c in chunks], axis=-2) for k in (0, 1))
-            weights = np.zeros((plain.shape[2], 4))
-            narrower = plain[1, :, 0]
-            for group in range(plain.shape[2]):
-                each = np.stack([*plain[:, :, group], narrower], axis=1)
-                weights[group, :3] = stacking_weights(each)
-                if group < mixed.shape[1]:
-                    more = np.concatenate([each, mixed[:, [group]]], axis=1)
-                    found = stacking_weights(more)
-                    if found[3] >= _LITTLE:
-                        weights[group], each, until = found, more, max(until, group + 1)
-                narrower = each @ weights[group, : each.shape[1]]
-            self.weights.append(weights)
-        self.until = until
+        for turn, begin in enumerate(range(0, len(clean), _CHUNK)):
+            some = clean[begin : begin + _CHUNK]
+            for target, each in enumerate(self._predictions(some, _WEIGHED, turn)):
+                self._learn(target, each, some[:, target], (_WEIGHED, turn))
+        self._choose()
 
-    def entropies(self, clean: FloatArray, begin: int) -> FloatArray:
-        """Cross-entropies (groups, samples)."""
-        total = np.zeros((len(self.weights[0]), len(clean)))
-        for target, (network, gaussian, mixture) in enumerate(self._predictions(clean, SEEN, begin)):
-            stacked = gaussian[:, 0]
-            found = []
-            for group, weights in enumerate(self.weights[target]):
-                stacked = weights[0] * network[:, group] + weights[1] * gaussian[:, group] + weights[2] * stacked
-                if weights[3]:
-                    stacked += weights[3] * mixture[:, group]
-                found.append(self._entropy(stacked, clean[:, target], self.values[target]))
-            total = total + np.stack(found)
-        return total
+    def entropies(self, clean: FloatArray, turn: int) -> tuple[FloatArray, FloatArray]:
+        """Cross-entropies (groups, samples), by weights that were chosen without these samples.
+
+        Also by how much their means change by weights of the halves, (halves, groups).  The next ones are chosen by
+        these samples as well.
+        """
+        total, moved = np.zeros((len(self.weights[0][0]), len(clean))), 0.0
+        some = slice(None, None, _SOME)
+        for target, predictions in enumerate(self._predictions(clean, SEEN, turn)):
+            own = clean[:, target]
+            found = self._pooled(self.weights[0][target], predictions, own, self.values[target])
+            few = (predictions[0][some], predictions[1][some], predictions[2][some])
+            halves = [self._pooled(each[target], few, own[some], self.values[target]) for each in self.weights[1:]]
+            total, moved = total + found, moved + (np.stack(halves) - found[:, some]).mean(axis=2)
+            self._learn(target, predictions, own, (SEEN, turn))
+        if self.sides.count >= _MORE * self.chosen_by:
+            self._choose()
+        return total, np.asarray(moved)
+
+    def _pooled(
+        self, weights: FloatArray, predictions: Predictions, clean: FloatArray, values: Values
+    ) -> FloatArray:
+        """Cross-entropies of pools (groups, samples)."""
+        network, gaussian, mixture = predictions
+        stacked = np.empty((len(weights), *gaussian[:, 0].shape))
+        narrower = gaussian[:, 0]
+        for group, w in enumerate(weights):
+            narrower = w[0] * network[:, group] + w[1] * gaussian[:, group] + w[2] * narrower
+            if w[3]:
+                narrower += w[3] * mixture[:, group]
+            stacked[group] = narrower
+        every = stacked.reshape(-1, stacked.shape[2])
+        return self._entropy(every, np.tile(clean, len(weights)), values).reshape(len(weights), -1)
+
+    def _choose(self) -> None:
+        """Weights of the highest likelihood of all that was seen so far, and of the halves of it."""
+        self.chosen_by = self.sides.count
+        every = np.ones((1, self.chosen_by), dtype=np.bool_)
+        rows = np.concatenate([every, self.sides.sides])
+        self.weights = [[_chosen(p[:, half], m[:, half]) for p, m in self.densities] for half in rows]
+        used = np.any([w[:, 3] > 0.0 for each in self.weights for w in each], axis=0)
+        self.until = int(np.flatnonzero(used)[-1]) + 1 if used.any() else 0
 
     def _entropy(self, posterior: FloatArray, clean: FloatArray, values: Values) -> FloatArray:
         if self.noise.flip:
@@ -122,37 +147,38 @@ class Stack:
         variance = self.noise.sigma**2
         return cross_entropy(posterior, values.known, clean, 1.0 / (variance + values.bin_variance))[0]
 
-    def _densities(self, clean: FloatArray, begin: int) -> list[tuple[FloatArray, FloatArray]]:
-        """Of what is seen of each column of A: of network and Gaussian (2, samples, groups), and the mixture."""
-        key = (_OWN, self.number, begin, *self.noise.key)
-        rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=key))
-        found = []
-        for target, (network, gaussian, mixture) in enumerate(self._predictions(clean, _WEIGHED, begin)):
-            values = self.values[target]
-            own = clean[:, target]
-            sigma = min(self.noise.sigma, _STACKED * values.range)
-            if sigma == 0.0:
-                at = (np.arange(len(own)), slice(None), values.place(own))
-                found.append((np.stack([network[at], gaussian[at]]), mixture[at]))
-                continue
+    def _learn(self, target: int, predictions: Predictions, own: FloatArray, key: tuple[int, int]) -> None:
+        """Keep the densities of what is seen of a column of A: (draws, n, groups, 2), and of the mixture."""
+        spawn_key = (_OWN, key[0], self.number, key[1], target, *self.noise.key)
+        rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=spawn_key))
+        values = self.values[target]
+        sigma = min(self.noise.sigma, _STACKED * values.range)
+        if sigma == 0.0:
+            place = values.place(own)
+            seen = [each[np.arange(len(own)), :, place][None] for each in predictions]
+        else:
             width = np.sqrt(sigma**2 + values.bin_variance)
             y = own + sigma * rng.standard_normal((_DRAWS, len(own)))
             kernel = np.exp(-0.5 * ((y[..., None] - values.known) / width) ** 2)
-            # draws of one sample stand in a row
-            seen = [
-                np.einsum("ngk,dnk->ndg", each, kernel).reshape(own.size * _DRAWS, each.shape[1])
-                for each in (network, gaussian, mixture)
-            ]
-            found.append((np.stack(seen[:2]), seen[2]))
-        return found
+            seen = [np.einsum("ngk,dnk->dng", each, kernel) for each in predictions]
+        plain, mixed = np.stack(seen[:2], axis=3), seen[2]
+        if target == 0:
+            self.sides.add(len(own))
+        if target == len(self.densities):
+            self.densities.append((plain, mixed))
+            return
+        before, also = self.densities[target]
+        some = min(mixed.shape[2], also.shape[2])
+        self.densities[target] = (
+            np.concatenate([before, plain], axis=1),
+            np.concatenate([also[..., :some], mixed[..., :some]], axis=1),
+        )
 
-    def _predictions(
-        self, clean: FloatArray, stream: int, begin: int
-    ) -> Iterator[tuple[FloatArray, FloatArray, FloatArray]]:
+    def _predictions(self, clean: FloatArray, stream: int, turn: int) -> Iterator[Predictions]:
         """Posteriors of every column of A, (samples, groups, values): network, Gaussian or code, mixture."""
         import torch
 
-        seen = self.noise.applied(clean, self.seed, (stream, self.number, begin))
+        seen = self.noise.applied(clean, self.seed, (stream, self.number, turn))
         noisy = torch.as_tensor(seen, dtype=torch.float32, device=self.answers.device)
         for target, values in enumerate(self.values):
             network, gaussian = self.answers.posteriors(noisy[None], target, self.levels)
@@ -165,3 +191,23 @@ class Stack:
             # of a level that could not be trained the network may say nothing
             known = np.isfinite(network[0]).all(axis=2, keepdims=True)
             yield np.where(known, network[0], gaussian[0]), gaussian[0], mixture
+
+
+def _chosen(plain: FloatArray, mixed: FloatArray) -> FloatArray:
+    """Weights (groups, 4) of the network, the Gaussian, the next narrower pool, and the mixture.
+
+    By densities (draws, n, groups, 2) of the first two, and those of the mixture (draws, n, some groups).
+    """
+    plain, mixed = np.concatenate(plain), np.concatenate(mixed)
+    weights = np.zeros((plain.shape[1], 4))
+    narrower = plain[:, 0, 1]
+    for group in range(plain.shape[1]):
+        each = np.concatenate([plain[:, group], narrower[:, None]], axis=1)
+        weights[group, :3] = stacking_weights(each)
+        if group < mixed.shape[1]:
+            more = np.concatenate([each, mixed[:, [group]]], axis=1)
+            found = stacking_weights(more)
+            if found[3] >= _LITTLE:
+                weights[group], each = found, more
+        narrower = each @ weights[group, : each.shape[1]]
+    return weights

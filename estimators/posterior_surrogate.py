@@ -19,10 +19,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from estimators.held_out import in_turn
 from estimators.known_noise import KnownNoise
 from estimators.posterior_data import gaussian_posteriors
 from estimators.posterior_part import Part
-from estimators.posterior_stack import CHUNK, SEEN, held_out_entropies
+from estimators.posterior_stack import SEEN, held_out_entropies
 from estimators.profile import FloatArray
 from estimators.threads import one_blas_thread
 
@@ -85,20 +86,20 @@ class PosteriorSurrogate:
         if noise.sigma == 0.0:
             return np.full((cuts, many), np.nan), np.full(cuts, np.nan)
         # without the mixture, which would need all of the samples, and adds nothing to a Gaussian that is right
-        read = held_out_entropies(self.part, self.x, noise, sizes, seed, mixture=False)
+        read = held_out_entropies(self.part, self.x, noise, sizes, seed, mixture=False).losses
         true = np.zeros_like(read)
         own = noise.scaled(self.part.unit)
         middle = -self.part.mean / self.part.unit  # of what was drawn, where the network's units begin
         with one_blas_thread():
             start = gaussian_posteriors(self.covariance / self.part.unit**2, middle, sizes, own, least=0.0)
             variance = start.variance + own.sigma**2
-            for begin in range(0, many, CHUNK):
-                clean = self.part.units(self.x[self.part.test[begin : begin + CHUNK]])
-                noisy = own.applied(clean, seed, (SEEN, self.part.number, begin)) - middle
+            for turn, rows in enumerate(in_turn(many)):
+                clean = self.part.units(self.x[self.part.test[rows]])
+                noisy = own.applied(clean, seed, (SEEN, self.part.number, turn)) - middle
                 for target in range(sizes[0]):
                     v = variance[target][:, None]
                     off = clean[:, target] - middle[target] - start.weights[target] @ noisy.T
-                    true[:, begin : begin + CHUNK] += 0.5 * (np.log(2.0 * np.pi * v) + (off**2 + own.sigma**2) / v)
+                    true[:, rows] += 0.5 * (np.log(2.0 * np.pi * v) + (off**2 + own.sigma**2) / v)
         differences = (read[1:-1] - read[-1]) - (true[1:-1] - true[-1])
         cmi = 0.5 * np.log(variance[:, 1:-1] / variance[:, -1:]).sum(axis=0)
         return differences, cmi

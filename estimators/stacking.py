@@ -48,7 +48,7 @@ def stacking_weights(density: FloatArray) -> FloatArray:
 
     def loss(weights: FloatArray) -> tuple[float, FloatArray]:
         pool = np.maximum(p @ weights, tiny)
-        return -float(np.log(pool).mean()), -(p / pool[:, None]).mean(axis=0)
+        return -float(np.log(pool).mean()), -((1.0 / pool) @ p) / len(p)
 
     found = minimize(  # type: ignore[call-overload]
         loss,

@@ -27,6 +27,7 @@ from estimators.mean_stack import blend_weights, snr_nodes  # noqa: E402
 from estimators.posterior_answers import Levels  # noqa: E402
 from estimators.posterior_network import make_answers  # noqa: E402
 from estimators.posterior_part import Part  # noqa: E402
+from estimators.profile import FloatArray  # noqa: E402
 from estimators.tilted_means import tilted_means  # noqa: E402
 
 
@@ -71,7 +72,12 @@ def test_the_blend_is_the_best_there_is(seed: int, count: int, off: float) -> No
     rng = np.random.default_rng(seed)
     truth, weight = rng.standard_normal(40), rng.uniform(0.1, 2.0, 40)
     predictions = truth[:, None] + rng.standard_normal((40, count)) + off * rng.standard_normal(count)
-    found = blend_weights(predictions, truth, weight)
+
+    def best(predictions: FloatArray) -> FloatArray:
+        errors = predictions - truth[:, None]
+        return blend_weights(errors.T @ (weight[:, None] * errors))
+
+    found = best(predictions)
 
     def loss(weights: np.ndarray) -> float:
         return float(weight @ (predictions @ weights - truth) ** 2)
@@ -86,8 +92,8 @@ def test_the_blend_is_the_best_there_is(seed: int, count: int, off: float) -> No
     )
     assert loss(found) <= other.fun * (1.0 + 1e-6)
     alike = np.repeat(predictions[:, :1], 3, axis=1)
-    np.testing.assert_allclose(alike @ blend_weights(alike, truth, weight), predictions[:, 0])
-    right = blend_weights(np.stack([truth, predictions[:, 0]], axis=1), truth, weight)
+    np.testing.assert_allclose(alike @ best(alike), predictions[:, 0])
+    right = best(np.stack([truth, predictions[:, 0]], axis=1))
     np.testing.assert_allclose(right, [1.0, 0.0], atol=1e-6)
 
 
