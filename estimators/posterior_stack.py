@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtri
 
 from estimators.held_out import HeldOut, Sides, in_turn
 from estimators.known_noise import KnownNoise
@@ -27,7 +28,7 @@ _CHUNK = 500  # samples whose posteriors are held together
 _DRAWS = 4  # noisy values of A by which a stack is weighed
 _WEIGHED_BY, _MORE = 2000, 1.5  # samples that weights begin with, at most; times so many, they are chosen again
 _SOME = 4  # one in so many is read by weights of the halves as well
-_STACKED = 0.1  # of the range of A: their noise, at most; more would hide which is better
+_STACKED = 1.0  # of the range of A: their noise, at most; more would hide which is better
 _FEW = 1.5  # effective neighbours, below which the mixture is not looked at: it repeats single samples
 _LITTLE = 0.01  # weight of the mixture that is not worth its time
 
@@ -158,7 +159,8 @@ class Stack:
             seen = [each[np.arange(len(own)), :, place][None] for each in predictions]
         else:
             width = np.sqrt(sigma**2 + values.bin_variance)
-            y = own + sigma * rng.standard_normal((_DRAWS, len(own)))
+            quantile = (np.arange(_DRAWS)[:, None] + rng.random((_DRAWS, len(own)))) / _DRAWS
+            y = own + sigma * ndtri(quantile)
             kernel = np.exp(-0.5 * ((y[..., None] - values.known) / width) ** 2)
             seen = [np.einsum("ngk,dnk->dng", each, kernel) for each in predictions]
         plain, mixed = np.stack(seen[:2], axis=3), seen[2]

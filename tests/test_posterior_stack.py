@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -10,13 +11,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cmi.exact import GaussianField
+from estimators.held_out import HeldOut, in_turn
 from estimators.known_noise import KnownNoise
+from estimators.mean_stack import held_out_informations
 from estimators.mixture import mixture_profile
+from estimators.mmse import fit_mmse
 from estimators.posterior import fit_posterior
 from estimators.posterior_data import Values
 from estimators.posterior_mixture import NearSamples
+from estimators.posterior_part import Part
 from estimators.posterior_stack import Stack, held_out_entropies
+from estimators.profile import FloatArray
 from estimators.stacking import stacking_weights
+
+NOISE = KnownNoise.of(1.0, None)
+Fitted = tuple[FloatArray, Part, Callable[[Part, FloatArray], HeldOut]]
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(2, 5))
@@ -109,18 +118,37 @@ def test_where_it_tells_nothing_the_mixture_is_not_believed() -> None:
     assert np.mean(weights) < 0.2
 
 
-def test_errors_hold_what_choosing_weights_adds() -> None:
-    """Other samples to choose by, the same to be averaged over: what is read varies by as much as it says."""
+@pytest.fixture(scope="module", params=["posterior", "mmse"])
+def fitted(request: pytest.FixtureRequest) -> Fitted:
     field = GaussianField(L=7)
     regions = field.partition()
     x = np.ascontiguousarray(field.sample(6000, 0).reshape(6000, -1)[:, regions.columns])
-    fit = fit_posterior(x, regions.sizes, snrs=[1.0], steps=100, hidden=4)
-    own = fit.parts[0]
+    if request.param == "mmse":
+        means = fit_mmse(x, regions.sizes, snrs=[1.0], steps=100, hidden=4).parts[0]
+        return x, means, lambda part, x: held_out_informations(part, x, NOISE, regions.sizes, 0)
+    own = fit_posterior(x, regions.sizes, snrs=[1.0], steps=100, hidden=4).parts[0]
+    return x, own, lambda part, x: held_out_entropies(part, x, NOISE, regions.sizes, 0, mixture=False)
+
+
+def test_errors_hold_what_choosing_weights_adds(fitted: Fitted) -> None:
+    """Other samples to choose by, the same to be averaged over: what is read varies by as much as it says."""
+    x, own, read = fitted
     parts = [replace(own, validation=each, test=own.test[:200]) for each in np.array_split(own.train, 20)]
-    noise = KnownNoise.of(1.0, None)
-    found = [held_out_entropies(part, x, noise, regions.sizes, 0, mixture=False) for part in parts]
+    found = [read(part, x) for part in parts]
     spread = np.std([each.local.mean(axis=1) for each in found], axis=0)
     moved = np.concatenate([each.moved[:, 1:-1] - each.moved[:, [-1]] for each in found])
     said = np.sqrt(np.mean(moved**2, axis=0))
     assert (spread < 2.0 * said).all()
     assert (said < 4.0 * spread).all()
+
+
+def test_weights_are_chosen_without_what_they_are_for(fitted: Fitted) -> None:
+    """Other samples in the last turn: the losses of all before them stay as they are."""
+    x, own, read = fitted
+    last = in_turn(len(own.test))[-1]
+    other = x.copy()
+    other[own.test[last]] = 3.0 * x[own.test[last]] + 1.0
+    before, after = read(own, x).losses, read(own, other).losses
+    same = np.setdiff1d(np.arange(len(own.test)), last)
+    np.testing.assert_array_equal(before[:, same], after[:, same])
+    assert (before[:, last] != after[:, last]).all()
