@@ -242,7 +242,7 @@ def test_it_finds_what_there_is_and_nothing_where_there_is_nothing() -> None:
     for model, levels in ((Cat(L=8), (0.6, 0.7, 0.85)), (GaussianField(L=7, kappa=0.3), (0.3, 0.7))):
         x, sizes, regions = columns(model, 8000)
         snrs = [model.schedule().level(t)["snr"] for t in levels]
-        fit = fit_mmse(x, sizes, snrs=snrs, steps=150)
+        fit = fit_mmse(x, sizes, snrs=snrs, steps=100)
         seen = 0.0
         for t, snr in zip(levels, snrs, strict=True):
             found = fit.profile(x, snr=snr)
@@ -263,7 +263,7 @@ def test_two_bits_at_any_snr() -> None:
     assert mmse_profile(x, (1, 0, 1), snr=1e4, steps=150).value[0] == pytest.approx(clean, abs=0.02)
     assert abs(mmse_profile(x, (1, 0, 1), snr=1e-6, steps=20).value[0]) < 1e-4
     independent = np.stack([a, rng.permutation(a)], axis=1).astype(float)
-    none = mmse_profile(independent, (1, 0, 1), snr=4.0, steps=100)
+    none = mmse_profile(independent, (1, 0, 1), snr=4.0, steps=50)
     assert abs(none.value[0]) < 0.003 + 4.0 * np.sqrt(none.covariance()[0, 0])
 
 

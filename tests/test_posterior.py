@@ -175,7 +175,7 @@ def test_known_noise() -> None:
         (GaussianField(L=7, kappa=0.3), (0.1, 0.4, 0.6, 0.8), 60),
         (GaussianChain(L=9, a=0.9), (0.3, 0.6), 60),
         (Cat(L=7), (0.5, 0.7, 0.85), 150),
-        (HiddenMarkovChain(L=9, flip=0.1), (0.1, 0.3, 0.6), 300),
+        (HiddenMarkovChain(L=9, flip=0.1), (0.1, 0.3, 0.6), 180),
     ],
     ids=lambda each: type(each).__name__ if not isinstance(each, tuple | int) else None,
 )
@@ -219,7 +219,7 @@ def test_without_noise_it_is_the_cmi_of_the_values() -> None:
     """A = B xor C: ln 2, which no covariance shows."""
     rng = np.random.default_rng(0)
     b, c = rng.integers(0, 2, (2, 6000)).astype(float)
-    found = posterior_profile(np.stack([(b + c) % 2, b, c], axis=1), (1, 1, 1), snr=np.inf, steps=300)
+    found = posterior_profile(np.stack([(b + c) % 2, b, c], axis=1), (1, 1, 1), snr=np.inf, steps=120)
     assert found.value[0] == pytest.approx(np.log(2.0), abs=0.02)
 
 

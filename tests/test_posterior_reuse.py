@@ -36,16 +36,17 @@ def test_a_finished_scan_is_refined_as_a_fresh_one_is(method: str, monkeypatch: 
         "cmi.scan.refine_levels", lambda scan, count: [] if scan.dataset.sizes["t"] == 5 else added[:count]
     )
     x = Cat(L=9, dims=1).sample(3000, 0)
-    options: dict[str, Any] = {"levels": [0.4, 0.6, 0.8], "widths": [1, 2], "method": method, "steps": 40}
+    options: dict[str, Any] = {"levels": [0.4, 0.6, 0.8], "widths": [1, 2], "method": method, "steps": 25}
     finished = phase_scan(x, **options)
     fresh, on = phase_scan(x, refine=2, **options), phase_scan(x, refine=2, resume=finished, **options)
     assert fresh.dataset.sizes["t"] == 5
     np.testing.assert_array_equal(on.dataset.cmi, fresh.dataset.cmi)
     assert (on.dataset.cmi.sel(r=1) > 0.005).all()
     # and half of one goes on with a network for both levels
-    half = phase_scan(x, **{**options, "levels": [0.8]})
-    whole = phase_scan(x, resume=half, **{**options, "levels": [0.6, 0.8]})
-    both = phase_scan(x, **{**options, "levels": [0.6, 0.8]})
+    few: dict[str, Any] = {"widths": [1], "method": method, "steps": 3}
+    half = phase_scan(x, levels=[0.8], **few)
+    whole = phase_scan(x, levels=[0.6, 0.8], resume=half, **few)
+    both = phase_scan(x, levels=[0.6, 0.8], **few)
     np.testing.assert_array_equal(whole.dataset.cmi.sel(t=0.6), both.dataset.cmi.sel(t=0.6))
 
 
@@ -75,7 +76,7 @@ def test_noise_of_folds_is_independent(method: str) -> None:
     """Samples in one place of two folds were seen through the same noise: errors were half too small."""
     x, sizes = chain(3000)
     fitting: Any = fit_posterior if method == "posterior" else fit_mmse
-    fit = fitting(x, sizes, snrs=[2.0], steps=30, folds=5)
+    fit = fitting(x, sizes, snrs=[2.0], steps=8, folds=5)
     local: np.ndarray = fit.profile(x, snr=2.0).local
     for row in local[:2]:
         folds = row.reshape(5, 600)
