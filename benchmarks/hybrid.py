@@ -75,8 +75,8 @@ from cmi.denoise import (
     train_denoiser,
     train_features,
 )
-from cmi.denoise.images import image_hashes
 from cmi.denoise.networks import Preconditioned
+from cmi.denoise.signature import image_signatures
 from cmi.figures import new_figure, save_figure
 
 GLOBAL = "global"
@@ -171,7 +171,7 @@ def scored(nets: Mapping[str, Denoiser], images: Images, settings: Settings, out
     if file.exists() and file.stat().st_mtime >= max(net.stat().st_mtime for net in out.glob("*.pt")):
         kept = load_scores(file).sortby("t", ascending=False)
         made = (kept.denoiser.values.tolist(), kept.attrs["seed"], kept.image.values.tolist())
-        wanted = (list(nets), str(seed), image_hashes(images.scored).tolist())
+        wanted = (list(nets), str(seed), image_signatures(images.scored).tolist())
         if made == wanted and np.array_equal(kept.t.values, levels):
             return load_scores(file)
     begun = time.perf_counter()

@@ -40,6 +40,14 @@ Scores = Annotated[Path, typer.Argument(help="A file that denoise score wrote.",
 Key = Annotated[str | None, typer.Option(help="Which array of a file with several.", show_default=False)]
 Limit = Annotated[int | None, typer.Option(help="Use the first so many samples only.", show_default=False)]
 Crop = Annotated[str | None, typer.Option(help="Keep start:stop of every axis, as in 1:,1:.", show_default=False)]
+Channels = Annotated[
+    str | None,
+    typer.Option(
+        "--channel-axis",
+        help="Axis of a sample that holds channels, or none.  [default: guessed, and said]",
+        show_default=False,
+    ),
+]
 Seed = Annotated[int, typer.Option(help="Seed of the random numbers.", min=0, max=LARGEST_SEED)]
 Device = Annotated[str, typer.Option(help="auto (CUDA, MPS or the CPU), or a device of torch.")]
 Steps = Annotated[
@@ -90,7 +98,7 @@ def train(
     minutes: Annotated[float, typer.Option(help="About how long to train.")] = 5.0,
     steps: Annotated[
         int | None,
-        typer.Option(help="Steps of training in place of minutes: the same on every machine.", show_default=False),
+        typer.Option(help="Steps of training in place of minutes: as many on every machine.", show_default=False),
     ] = None,
     width: Annotated[int, typer.Option(help="Channels of the network, at the finest scale.")] = 32,
     noise: Annotated[
@@ -99,6 +107,7 @@ def train(
     key: Key = None,
     limit: Limit = None,
     crop: Crop = None,
+    channel_axis: Channels = None,
     seed: Seed = 0,
     device: Device = "auto",
     debug: Debug = False,
@@ -109,7 +118,7 @@ def train(
         from cmi.denoise.checkpoint import is_trained
         from cmi.denoise.trainer import TrainingError
 
-        images = _images(data, key, limit, crop)
+        images, notes = _images(data, key, limit, crop, channel_axis)
         rest, aside = set_aside(images, seed)
         import torch  # after cmi.denoise, which says how to install it
 
@@ -141,6 +150,7 @@ def train(
             raise
         except TrainingError as error:
             raise ValueError(str(error)) from error
+        _say(notes)
         console().print(
             f"{net.label}: {found.step} steps on {len(rest)} images to a held-out loss of {found.best:.4f}; "
             f"{len(aside)} images are set aside."
@@ -175,6 +185,7 @@ def score(
     key: Key = None,
     limit: Limit = None,
     crop: Crop = None,
+    channel_axis: Channels = None,
     seed: Seed = 0,
     device: Device = "auto",
     overwrite: Overwrite = False,
@@ -190,13 +201,15 @@ def score(
         _check_outputs(out, plot, overwrite, data, *networks, ending=".nc")
         times = flags.levels(levels)
         nets = _networks(networks)
-        unseen, held_out = _unseen(_images(data, key, limit, crop), nets, least=LEAST_SCORED)
+        every, notes = _images(data, key, limit, crop, channel_axis)
+        unseen, held_out = _unseen(every, nets, least=LEAST_SCORED)
         images = some_of(unseen, many, seed)
         with bar("noise levels", len(times)) as advance:
             found = score_denoisers(
                 nets, images, times, reference=reference, seed=seed, device=device, progress=advance
             )
         save_scores(found, out, overwrite=overwrite)
+        _say(notes)
         console().print(scores_report(found))
         drawn = f"{len(images)} at random of those there are: " * (len(images) < len(unseen))
         console().print(f"Scored by {drawn}{held_out}")
@@ -328,6 +341,7 @@ def sample(
     key: Key = None,
     limit: Limit = None,
     crop: Crop = None,
+    channel_axis: Channels = None,
     seed: Seed = 0,
     device: Device = "auto",
     overwrite: Overwrite = False,
@@ -349,11 +363,14 @@ def sample(
             raise ValueError("of several networks say which is used when: --plan, or --schedule and --switch")
         if schedule is None:
             schedule = Schedule.of_one(next(iter(nets)), time_grid(steps or _STEPS))
-        if compare is None and (key, limit, crop) != (None, None, None):
-            raise ValueError("--key, --limit and --crop are for the data set of --compare: give that too")
-        real = None
+        if compare is None and (key, limit, crop, channel_axis) != (None, None, None, None):
+            raise ValueError(
+                "--key, --limit, --crop and --channel-axis are for the data set of --compare: give that too"
+            )
+        real, notes = None, []
         if compare is not None:
-            real, held_out = _unseen(_images(compare, key, limit, crop), nets, least=2 * count)
+            every, notes = _images(compare, key, limit, crop, channel_axis)
+            real, held_out = _unseen(every, nets, least=2 * count)
             check_comparison(count, next(iter(nets.values())).shape, real)
         with bar("calls of the denoiser", 1) as advance:
             images = drawn_by(
@@ -374,6 +391,7 @@ def sample(
         if real is not None:
             console().print(quality_report(compare_images(images, real, seed=seed)))
             console().print(f"Compared with {held_out}")
+            _say(notes)
         if out is None and plot is None:
             console().print("Nothing was saved: give --out FILE.npy to keep the images, or --plot FILE.png.")
 
@@ -399,12 +417,21 @@ def _draw(picture: Axes, plot: Path, overwrite: bool) -> None:
     console().print(f"Wrote {plot}")
 
 
-def _images(data: str, key: str | None, limit: int | None, crop: str | None) -> Tensor:
+def _images(
+    data: str, key: str | None, limit: int | None, crop: str | None, channel_axis: str | None
+) -> tuple[Tensor, list[str]]:
+    """The images of a data set, and what was made of it."""
     from cmi.data import open_dataset
     from cmi.denoise import images_of
 
     samples = open_dataset(data, key=key, limit=limit)
-    return images_of(samples if crop is None else samples.cropped(crop))
+    samples = flags.with_channels(samples if crop is None else samples.cropped(crop), channel_axis)
+    return images_of(samples), [f"{samples.name}: {note}." for note in samples.notes]
+
+
+def _say(lines: list[str]) -> None:
+    for line in lines:
+        console().print(line)
 
 
 def _networks(files: list[Path]) -> dict[str, Denoiser]:

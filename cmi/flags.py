@@ -166,17 +166,19 @@ def options(method: str, given: dict[str, tuple[str, Any]], *, places: bool = Fa
 
 
 def with_channels(samples: SampleSet, text: str | None) -> SampleSet:
-    """Replace the guess of the channel axis by what was asked for."""
+    """Replace the guess of the channel axis, and what is said of it, by what was asked for."""
     from dataclasses import replace
+
+    from cmi.data.sample_set import GUESSED
 
     if text is None:
         return samples
-    if text == "none":
-        return replace(samples, channel_axis=None)
     try:
-        return replace(samples, channel_axis=int(text))
+        axis = None if text == "none" else int(text)
     except ValueError:
         raise ValueError(f"--channel-axis takes a whole number or none, got {text!r}") from None
+    notes = tuple(note for note in samples.notes if not note.endswith(GUESSED))
+    return replace(samples, channel_axis=axis, notes=notes)
 
 
 def only_for_one_size(given: dict[str, Any]) -> None:

@@ -30,8 +30,10 @@ from cmi.denoise import (
     Schedule,
     certify,
     load_schedule,
+    load_scores,
     plan_schedule,
     save_schedule,
+    save_scores,
     score_denoisers,
     time_grid,
 )
@@ -198,6 +200,22 @@ def test_levels_far_apart_are_not_interpolated(levels: tuple[float, ...], betwee
         with pytest.raises(ValueError, match=f"between the scored levels t = {between}, which are too far apart"):
             call()
     assert certify(Schedule.of_one("r1", [*levels[::-1], 0.0]), scores).interpolation == 0.0
+
+
+def test_scores_that_are_not_finite_certify_nothing(scores: xr.Dataset, tmp_path: Path) -> None:
+    """In a sum over steps they would count for nothing."""
+    for name in ("loss", "distance"):
+        spoiled = scores.copy(deep=True)
+        spoiled[name].values[1, 3, 7] = np.nan
+        bad = f"the {name} of {str(scores.denoiser.values[1])!r} at t = {float(scores.t[3]):g} is not finite"
+        first = str(scores.denoiser.values[0])
+        with pytest.raises(ValueError, match=bad):
+            certify(Schedule.of_one(first, scores.t.values[::-1]), spoiled)
+        with pytest.raises(ValueError, match=bad):
+            plan_schedule(costed(spoiled), budget_nats=1.0)
+        save_scores(spoiled, tmp_path / f"{name}.nc")
+        with pytest.raises(ValueError, match=bad):
+            load_scores(tmp_path / f"{name}.nc")
 
 
 def test_levels_in_any_order_are_the_same(scores: xr.Dataset) -> None:

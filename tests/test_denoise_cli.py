@@ -202,7 +202,10 @@ def test_what_is_typed_wrong(folder: Path, tmp_path: Path) -> None:
         ("--share is a share of the operations, above 0", ["plan", scores, "--share", "-1"]),
         ("--scan is drawn into the picture", ["plan", scores, "--nats", "5", "--steps", "10", "--scan", scores]),
         ("--share is a share of the operations, above 0", ["plan", scores, "--share", "nan"]),
-        ("--key, --limit and --crop are for the data set of --compare", ["sample", whole, "--limit", "100"]),
+        (
+            "--key, --limit, --crop and --channel-axis are for the data set of --compare",
+            ["sample", whole, "--limit", "100"],
+        ),
         ("there is no device 'meta'", ["sample", whole, "--device", "meta"]),
         (r"drawn images have shape \(1, 8, 8\), real", ["sample", whole, "--compare", "digits", "--crop", "1:,1:"]),
         ("was not scored|denoisers are local", ["sample", local, "--schedule", "far"]),
@@ -246,6 +249,41 @@ def test_nothing_that_is_read_is_replaced(folder: Path, tmp_path: Path) -> None:
     fails(lost, "run", scan, "--out", scan, "--overwrite")
     assert {each: each.read_bytes() for each in before} == before
     assert not same.exists()
+
+
+def test_channels_are_said_or_asked_for(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "first.npy", rng.integers(0, 256, (90, 3, 6, 4), dtype=np.uint8))  # read as 6 x 3 of 4
+    np.save(tmp_path / "two.npy", rng.uniform(size=(90, 2, 6, 6)))
+    some = ["--steps", "2", "--width", "4", "--radius", "1"]
+    done = call("denoise", "train", tmp_path / "first.npy", *some, "--out", tmp_path / "guess.pt")
+    assert done.exit_code == 0, done.output
+    assert "first.npy: integer values were divided by 255, to lie in [0, 1]." in done.stdout
+    assert "axis 2 of a sample, of size 4, was taken for the channels." in " ".join(done.stdout.split())
+    assert describe_denoiser(tmp_path / "guess.pt")["made"]["shape"] == [4, 3, 6]
+    told = call(
+        "denoise",
+        "train",
+        tmp_path / "first.npy",
+        *some,
+        "--channel-axis",
+        "0",
+        "--out",
+        tmp_path / "told.pt",
+    )
+    assert told.exit_code == 0, told.output
+    assert "was taken for the channels" not in told.stdout
+    assert describe_denoiser(tmp_path / "told.pt")["made"]["shape"] == [3, 6, 4]
+    two = ["denoise", "train", tmp_path / "two.npy", *some, "--out", tmp_path / "two.pt"]
+    fails(r"are neither: say which axis holds channels .*--channel-axis 0\)", *two)
+    fails("have no axis 3 of channels", *two, "--channel-axis", "3")
+    assert call(*two, "--channel-axis", "0").exit_code == 0
+    drawn = tmp_path / "drawn.npy"
+    assert (
+        call("denoise", "sample", tmp_path / "told.pt", "--steps", "2", "--count", "3", "--out", drawn).exit_code
+        == 0
+    )
+    assert np.load(drawn).shape == (3, 3, 6, 4)
 
 
 def test_what_no_memory_holds(tmp_path: Path) -> None:

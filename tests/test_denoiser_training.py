@@ -222,6 +222,16 @@ def test_networks_of_their_own_precision_are_trained() -> None:
     assert net.mean.dtype == torch.float64
 
 
+def test_a_network_of_double_precision_stays_one(tmp_path: Path) -> None:
+    net = local().double()
+    save_denoiser(net, tmp_path / "net.pt")
+    read = load_denoiser(tmp_path / "net.pt")
+    assert {value.dtype for value in read.state_dict().values()} == {torch.float64}
+    x = torch.randn(2, 1, 5, 5, dtype=torch.float64)
+    assert torch.equal(read(x, 0.3), net(x, 0.3))
+    assert all(p.requires_grad for p in read.parameters())
+
+
 def test_files_of_strange_content_are_refused(tmp_path: Path) -> None:
     """Whatever is in them: one sentence, and nothing is written."""
     images, file = FIELD.sample(100, 0), tmp_path / "net.pt"
@@ -237,6 +247,7 @@ def test_files_of_strange_content_are_refused(tmp_path: Path) -> None:
         {**content, "state": [1]},
         {**content, "about": "mine"},
         {**content, "seen": [1, 2]},
+        {**content, "seen": torch.zeros((100, 2), dtype=torch.int32)},
         {**content, "made": {**content["made"], "shape": 3}},
         {**content, "made": {**content["made"], "noise": {"name": "interpolation", "more": 1}}},
         {**content, "made": {**content["made"], "options": {"radius": 1, "width": -3}}},
@@ -246,10 +257,31 @@ def test_files_of_strange_content_are_refused(tmp_path: Path) -> None:
         torch.save(each, other)
         with pytest.raises(ValueError, match="holds no denoiser"):
             load_denoiser(other)
-    earlier = {key: value for key, value in content.items() if key != "seen"} | {"phase-scan denoiser": 1}
-    torch.save(earlier, file)
-    assert load_denoiser(file).seen_images() == []
-    torch.save({**content, "phase-scan denoiser": 3}, file)
+    mean = content["network"]["mean"]
+    for value, message in (
+        (torch.full_like(mean, torch.nan), "weights that are not finite"),
+        (mean.to(torch.complex64), "no plain real numbers"),
+        (mean.double(), "no plain real numbers of one precision"),
+        (mean.to_sparse(), "no plain real numbers"),
+        (torch.zeros(1).expand(mean.shape), "no plain real numbers"),  # of no size, whatever it says
+    ):
+        torch.save({**content, "network": {**content["network"], "mean": value}}, tmp_path / "weights.pt")
+        with pytest.raises(ValueError, match=message):
+            load_denoiser(tmp_path / "weights.pt")
+    for made in (
+        {"options": {**content["made"]["options"], "width": 10**6}},
+        {"options": {**content["made"]["options"], "depth": 1, "radius": 10**9}, "shape": [1, 1, 2 * 10**9]},
+        {"shape": [1, 10**7, 10**7]},
+        {"shape": [1, 10**30, 1]},
+    ):  # no memory is taken for what a file only says
+        torch.save({**content, "made": {**content["made"], **made}}, tmp_path / "large.pt")
+        with pytest.raises(ValueError, match=r"holds (no denoiser|other weights)"):
+            load_denoiser(tmp_path / "large.pt")
+    hashed = {**content, "phase-scan denoiser": 2, "seen": torch.zeros((100, 2), dtype=torch.int64)}
+    for earlier in ({**content, "phase-scan denoiser": 1, "seen": None}, hashed):
+        torch.save(earlier, file)
+        assert load_denoiser(file).seen_images() == []
+    torch.save({**content, "phase-scan denoiser": 4}, file)
     with pytest.raises(ValueError, match="was written by a newer version of phase-scan: update to read it"):
         load_denoiser(file)
     unfinished = {**content, "state": {"training": {"done": False, "step": 1}, "kept": []}}
@@ -289,6 +321,23 @@ def test_held_out_images_are_not_trained_on() -> None:
     assert [look.step for look in looks] == list(range(2, 2 * len(looks) + 1, 2))
     mean = torch.as_tensor(images, dtype=torch.float32).mean(dim=0)
     assert (net.mean[0] - mean).abs().max() > 0.05
+
+
+def test_all_that_are_held_out_choose_and_they_are_drawn_at_random(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of images in order the first ones would be of one kind."""
+    seen = []
+
+    class Spy(_DenoiserTrainer):
+        def __init__(self, denoiser: Any, clean: torch.Tensor, held: torch.Tensor, settings: Any) -> None:
+            super().__init__(denoiser, clean, held, settings)
+            seen.append(held[:, 0, 0, 0].numpy())
+
+    monkeypatch.setattr("cmi.denoise.training._DenoiserTrainer", Spy)
+    images = np.arange(4000.0)[:, None, None] + np.zeros((5, 5))
+    for held_out, count in ((None, 256), (400, 400)):
+        train_denoiser(local(), images, steps=1, held_out=held_out, device="cpu")
+        assert len(seen[-1]) == count
+        assert np.histogram(seen[-1], 10, (0, 4000))[0].min() > 0.04 * count
 
 
 def test_images_of_all_kinds() -> None:

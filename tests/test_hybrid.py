@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 import xarray as xr
 from exact_denoisers import EXACT, FIELD, IMAGES, SHAPE, exact_gaps, sampled_covariance
+from rich.console import Console
 from torch import Tensor
 
 from cmi.denoise import (
@@ -23,6 +25,7 @@ from cmi.denoise import (
     OnSchedule,
     Schedule,
     flops_of,
+    from_clean,
     load_scores,
     sample,
     sampling_flops,
@@ -30,6 +33,7 @@ from cmi.denoise import (
     score_denoisers,
     time_grid,
 )
+from cmi.denoise.report import scores_report
 from cmi.noise import VarianceExploding
 
 
@@ -374,6 +378,57 @@ def test_sampling_may_begin_at_the_noisiest_level_of_any_schedule() -> None:
     assert drawn.std() == pytest.approx(np.sqrt(1.0 - 0.01), abs=0.04)
     with pytest.raises(ValueError, match=r"begins at t = 0\.9, where"):
         sample(white, 2, times=time_grid(4, start=0.9))
+
+
+def test_how_far_off_variances_are_that_even_steps_draw() -> None:
+    """The figures of docs/denoisers.md: one pixel, of variance 0.1, in 10, 20, 40 and 80 even steps, per cent."""
+    pixel = GaussianDenoiser(0.1 * np.eye(1), shape=(1, 1, 1))
+    for end, order, wanted in (
+        (0.2, 2, (-5.0, -1.2, -0.3, -0.1)),
+        (0.0, 2, (-9.1, 10.5, 7.3, 2.8)),
+        (0.2, 1, (-21.0, -11.5, -6.0, -3.1)),
+        (0.0, 1, (-46.0, -30.1, -18.0, -10.1)),
+    ):
+        full = 0.1 * (1.0 - end) ** 2 + end**2
+        found = [
+            100.0 * (sampled_covariance(pixel, time_grid(steps, end=end), order=order).item() / full - 1.0)
+            for steps in (10, 20, 40, 80)
+        ]
+        assert found == pytest.approx(wanted, abs=0.06)
+
+
+@pytest.mark.parametrize("kind", ["sde", "ode"])
+def test_no_noise_is_left_where_a_schedule_ends_with_some(kind: Any) -> None:
+    """Of data that are always 0; `ve` ends with sigma = 0.01."""
+    always = GaussianDenoiser(np.zeros((1, 1)), shape=(1, 1, 1), noise="ve")
+    one = Schedule.of_one("a", time_grid(10))
+    for denoiser in (always, HybridDenoiser(one, {"a": always})):
+        assert float(sample(denoiser, 20, times=time_grid(10), kind=kind).abs().max()) < 1e-6
+    left = sample(always, 200, times=time_grid(10, end=0.1), kind=kind)  # images with noise on them, as asked for
+    assert left.std() == pytest.approx(float(always.noise.sigma(0.1)), rel=0.3)
+    net = LocalDenoiser(SHAPE, 1, noise="ve", width=4, depth=1)
+    assert sampling_flops(net, steps=10, order=1) == 11 * flops_of(net)
+
+
+def test_models_in_functions_are_called_where_they_compute() -> None:
+    """Of a function it is not known where; on another device it would fail."""
+    places: list[str] = []
+
+    def model(x: Tensor, t: Tensor) -> Tensor:
+        places.append(x.device.type)
+        return x @ torch.ones(SHAPE[2], SHAPE[2], device="meta")  # computes there only
+
+    assert flops_of(from_clean(model, SHAPE), device="meta") > 0
+    assert places == ["meta"]
+
+
+def test_few_images_do_not_call_an_exact_reference_wrong() -> None:
+    """Of 12 sets of ten images and ten levels: errors of few images are wide-tailed."""
+    for seed in range(12):
+        found = score_denoisers(EXACT, FIELD.sample(10, seed), time_grid(10)[:-1])
+        console = Console(width=300, record=True, file=StringIO())
+        console.print(scores_report(found))
+        assert "no sign that the reference is not optimal" in console.export_text()
 
 
 def test_who_calls_keeps_the_mode_of_a_network() -> None:

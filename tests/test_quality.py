@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from cmi import open_dataset
-from cmi.denoise import compare_images, train_features
-from cmi.denoise.quality import _frechet, _jackknife, _mmd, _wasserstein
+from cmi.denoise import compare_images, images_of, train_features
+from cmi.denoise.quality import _frechet, _jackknife, _mmd, _told_apart, _wasserstein
 
 
 def normal(n: int, d: int = 4, seed: int = 0, scale: float = 1.0, mean: float = 0.0) -> np.ndarray:
@@ -95,10 +95,51 @@ def test_real_digits_and_spoiled_ones() -> None:
     assert same.index.tolist() == ["wasserstein", "mmd", "classifier", "frechet"]
     assert (np.abs(apart(same)) < 4.0).all()
     blurred = 0.5 * (other + np.roll(other, 1, axis=1))
-    worse = compare_images(blurred, real, features=network.features)
-    assert (apart(worse) > 4.0).all(), worse
+    worse = compare_images(blurred, real, features=network.features, floor=same)
+    assert (apart(worse) > 3.5).all(), worse
     assert worse.floor.equals(same.floor)
-    assert compare_images(blurred, real, features=network.features).equals(worse)
+    again = compare_images(blurred, real, features=network.features)
+    assert again.equals(worse)
+    with pytest.raises(ValueError, match=r"the floor is of wasserstein, mmd, classifier, wanted are .*, frechet"):
+        compare_images(blurred, real, features=network.features, floor=same[:3])
+
+
+def test_the_classifier_minds_neither_order_nor_units() -> None:
+    digits = images_of(open_dataset("digits"))
+    digits = digits[torch.from_numpy(np.random.default_rng(0).permutation(len(digits)))]
+    ink = digits[:300][digits[:300].mean(dim=(1, 2, 3)).argsort()]  # real images, from thin to thick
+    found, error = _told_apart(ink, digits[300:600], 0)
+    assert abs(found - 0.5) < 3.0 * error
+    blurred = 0.5 * (ink + torch.roll(ink, 1, dims=2))
+    seen = [_told_apart(unit * blurred, unit * digits[300:600], 0)[0] for unit in (1e-3, 1.0, 255.0)]
+    assert min(seen) > 0.65
+    assert max(seen) - min(seen) < 0.02
+
+
+def test_the_error_of_the_classifier_is_its_spread() -> None:
+    """Over other images, which train other networks."""
+
+    def images(k: int, scale: float) -> torch.Tensor:
+        return torch.from_numpy(normal(100, 16, k, scale)).float().reshape(-1, 1, 4, 4)
+
+    found = np.array([_told_apart(images(2 * k, 1.5), images(2 * k + 1, 1.0), k) for k in range(20)])
+    value, error = found.T
+    assert value.mean() > 0.55
+    assert 0.6 < np.sqrt((error**2).mean()) / value.std(ddof=1) < 2.2  # 0.16 is an error
+
+
+def test_what_is_said_of_features() -> None:
+    x = normal(200, 16).reshape(200, 4, 4)
+    for features in (lambda a: a.mean(dim=(1, 2, 3)), lambda a: a, lambda a: a.mean(dim=(2, 3))):
+        with pytest.raises(ValueError, match="features are two numbers or more of every image"):
+            compare_images(x[:60], x[60:], features=features)
+
+
+def test_mmd_is_the_same_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = normal(70), normal(70, seed=1, scale=1.2)
+    whole = _mmd(x, y)
+    monkeypatch.setattr("cmi.denoise.quality._BLOCK", 8 * 70 * 9)
+    assert _mmd(x, y) == pytest.approx(whole, rel=1e-9)
 
 
 def test_what_cannot_be_compared() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from cmi.checks import whole_number
 from cmi.data.readers import Raw, Unreadable, find_reader, first_line
-from cmi.data.sample_set import SampleSet, crop_slices, guess_channel_axis, to_unit_range
+from cmi.data.sample_set import GUESSED, SampleSet, crop_slices, guess_channel_axis, to_unit_range
 from cmi.samples import numeric
 
 __all__ = ["EMBEDDED", "SampleSet", "crop_slices", "open_dataset", "to_unit_range"]
@@ -114,10 +114,7 @@ def open_dataset(
     if channel_axis is None and raw.columns is None:
         channel_axis = guess_channel_axis(samples.shape[1:])
         if channel_axis is not None:
-            notes.append(
-                f"axis {channel_axis} of a sample, of size {samples.shape[1 + channel_axis]}, "
-                "was taken for the channels"
-            )
+            notes.append(f"axis {channel_axis} of a sample, of size {samples.shape[1 + channel_axis]}, {GUESSED}")
     return SampleSet(np.asarray(samples), name, raw.format, raw.total, channel_axis, raw.columns, tuple(notes))
 
 

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from cmi.samples import numeric
 
-__all__ = ["SampleSet", "crop_slices", "guess_channel_axis", "to_unit_range"]
+__all__ = ["GUESSED", "SampleSet", "crop_slices", "guess_channel_axis", "to_unit_range"]
+
+GUESSED = "was taken for the channels"  # ends the note of an axis
 
 
 @dataclass(frozen=True, eq=False)

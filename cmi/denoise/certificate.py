@@ -38,9 +38,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from cmi.denoise.images import not_among
 from cmi.denoise.schedule import Schedule
-from cmi.denoise.scores import noise_of
+from cmi.denoise.scores import check_finite, noise_of
+from cmi.denoise.signature import not_among
 from cmi.noise import Noise
 
 __all__ = [
@@ -170,7 +170,7 @@ def certify(
         kept = np.atleast_1d(kept[samples])
     elif schedule.planned_by and "image" in scores.coords:
         made_by = np.array(schedule.planned_by)
-        # of data of few states hashes do not tell images apart, but the scores that made it are known
+        # of data of few states signatures do not tell images apart, but the scores that made it are known
         same = np.array_equal(scores.image.values[PLANNED_HALF], made_by)
         kept = kept[OTHER_HALF] if same else kept[not_among(scores.image.values, made_by)]
     if len(kept) < 2:
@@ -218,6 +218,7 @@ def step_costs(
         If `until` is no level, or nothing is left; for steps that begin where nothing was scored, or between
         levels that are far apart.
     """
+    check_finite(scores)
     if not 0.0 <= until < 1.0:
         raise ValueError(f"until is a noise level, from 0 to below 1, got {until}")
     noise, levels = noise_of(scores), scores.t.values

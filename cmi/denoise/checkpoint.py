@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from cmi.denoise.networks import GlobalDenoiser, LocalDenoiser, Preconditioned
+from cmi.denoise.signature import SIGNATURE
 from cmi.noise import noise_schedule
 from cmi.output import check_output, replacing
 
 __all__ = ["Checkpoint", "describe_denoiser", "is_trained", "load_denoiser", "save_denoiser"]
 
-_FORMAT = 2  # 1: without the images that were seen
+_FORMAT = 3  # 1: without the images that were seen; 2: with hashes of them, which are read no more
 _KINDS: dict[str, type[LocalDenoiser] | type[GlobalDenoiser]] = {"local": LocalDenoiser, "global": GlobalDenoiser}
 _OTHER = "name another file, or remove it"
 
@@ -60,7 +61,7 @@ class Checkpoint:
             if differs:
                 raise ValueError(f"{self.path} holds a denoiser of other {differs}: {_OTHER}")
             _check_weights(self.path, content["network"], denoiser)
-            self.saved, self.seen = content["state"], content.get("seen")
+            self.saved, self.seen = content["state"], content["seen"]
 
     def keep(self, state: dict[str, Any]) -> None:
         """Write the state of the training, all at once; once it is done, with the network."""
@@ -118,12 +119,13 @@ def load_denoiser(path: str | Path) -> LocalDenoiser | GlobalDenoiser:
         made = dict(content["made"])
         noise = dict(made["noise"])
         schedule = noise_schedule(noise.pop("name"), **noise)
-        denoiser = _KINDS[made["kind"]](tuple(made["shape"]), noise=schedule, **made["options"])
-    except (KeyError, TypeError, ValueError) as error:
+        with torch.device("meta"):  # which takes no memory, whatever sizes the file names
+            denoiser = _KINDS[made["kind"]](tuple(made["shape"]), noise=schedule, **made["options"])
+    except (KeyError, TypeError, ValueError, OverflowError, RuntimeError) as error:
         raise ValueError(f"{path} holds no denoiser that this version can read: {error}") from error
     _check_weights(path, content["network"], denoiser)
-    denoiser.load_state_dict(content["network"])
-    denoiser.trained_on = content.get("seen")
+    denoiser.load_state_dict(content["network"], assign=True)
+    denoiser.trained_on = content["seen"]
     return denoiser.eval()
 
 
@@ -134,6 +136,22 @@ def _check_weights(path: Path, weights: dict[str, Tensor], denoiser: Preconditio
         raise ValueError(
             f"{path} holds other weights than this version's networks have: train anew, to another file"
         )
+    first = next(iter(weights.values()))
+    if not first.is_floating_point() or not all(_plain(value, first.dtype) for value in weights.values()):
+        raise ValueError(f"{path} holds weights that are no plain real numbers of one precision: {_OTHER}")
+    if not all(bool(torch.isfinite(value).all()) for value in weights.values()):
+        raise ValueError(f"{path} holds weights that are not finite: {_OTHER}")
+
+
+def _plain(value: Any, kind: torch.dtype) -> bool:
+    """Whether it is a dense tensor of that kind, which takes as much memory as it says."""
+    return (
+        isinstance(value, Tensor)
+        and value.dtype == kind
+        and value.layout == torch.strided
+        and not value.is_meta
+        and value.is_contiguous()
+    )
 
 
 def _told(made: dict[str, Any], trained: dict[str, Any]) -> dict[str, Any]:
@@ -194,13 +212,15 @@ def _read(path: Path) -> dict[str, Any]:
     if not 1 <= content["phase-scan denoiser"] <= _FORMAT:
         raise ValueError(f"{path} was written by a newer version of phase-scan: update to read it")
     plain = all(isinstance(content.get(part), dict) for part in ("trained", "about", "made", "state", "network"))
+    if content["phase-scan denoiser"] < _FORMAT:
+        content["seen"] = None
     seen = content.get("seen")
     if not (
         plain
         and isinstance(content["state"].get("training"), dict)
         and isinstance(content["state"]["training"].get("done"), bool)
         and all(isinstance(value, Tensor) for value in content["network"].values())
-        and (seen is None or (isinstance(seen, Tensor) and seen.dim() == 2 and seen.dtype == torch.int64))
+        and (seen is None or (_plain(seen, torch.int32) and seen.dim() == 2 and seen.shape[1] == SIGNATURE))
     ):
         raise ValueError(f"{path} holds no denoiser: {_OTHER}")
     return content

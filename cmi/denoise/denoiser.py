@@ -38,6 +38,7 @@ __all__ = [
     "from_epsilon",
     "from_score",
     "from_velocity",
+    "precise",
     "precision",
 ]
 
@@ -59,7 +60,7 @@ class Denoiser(nn.Module):
         may. Claimed by who made the denoiser; `receptive_field` measures it.
     """
 
-    # hashes of the images that it was trained on, or chosen by; None: none are known
+    # signatures of the images that it was trained on, or chosen by; None: none are known
     trained_on: Tensor | None = None
 
     def __init__(
@@ -100,7 +101,8 @@ class Denoiser(nn.Module):
             raise TypeError(f"noisy images are floating point, got {xt.dtype}")
         if xt.dim() != 4 or tuple(xt.shape[1:]) != self.shape:
             raise ValueError(f"noisy images must have shape (n, {', '.join(map(str, self.shape))}), got {_of(xt)}")
-        times = torch.as_tensor(t, dtype=torch.float64).detach().cpu()
+        # a tensor is moved first: not every device has double precision
+        times = t.detach().cpu().double() if isinstance(t, Tensor) else torch.as_tensor(t, dtype=torch.float64)
         if times.dim() > 1 or (times.dim() == 1 and len(times) != len(xt)):
             raise ValueError(f"t is one number, or one for each of the {len(xt)} images, got shape {_of(times)}")
         alpha, sigma = (
@@ -113,7 +115,7 @@ class Denoiser(nn.Module):
         return found
 
     def seen_images(self) -> list[Tensor]:
-        """Hashes of the images that it, or what it is made of, was trained on, as far as they are known."""
+        """Signatures of the images that it, or what it is made of, was trained on, as far as they are known."""
         every = (each.trained_on for each in self.modules() if isinstance(each, Denoiser))
         return [found for found in every if found is not None]
 
@@ -306,6 +308,11 @@ def from_velocity(
 def precision(module: nn.Module, other: torch.dtype) -> torch.dtype:
     """Of the parameters of a module, in which it computes; the other one if it has none."""
     return next((p.dtype for p in module.parameters() if p.is_floating_point()), other)
+
+
+def precise(device: torch.device) -> torch.dtype:
+    """Double precision, where a device has such a thing."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 @contextmanager

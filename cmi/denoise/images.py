@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from cmi.data.sample_set import SampleSet
 from cmi.scan import data_of
 
-__all__ = ["fingerprint", "image_hashes", "images_of", "not_among", "parted", "set_aside", "some_of"]
+__all__ = ["fingerprint", "images_of", "parted", "set_aside", "some_of"]
 
-_SPLIT, _ASIDE, _HASHED, _SOME = 11, 16, 17, 18  # first words of the spawn keys
-_CELL = 2.0**-12  # of projections of images, in units of their size
-_CHUNK = 4096  # images at once
-_DISTINCT = 0.9  # share of distinct images from which on an image is known by its values
+_SPLIT, _ASIDE, _SOME = 11, 16, 18  # first words of the spawn keys
 _SHARE, _MOST = 1 / 6, 10_000  # of the images are set aside, and at most so many
 
 
@@ -58,13 +53,19 @@ def images_of(data: Any, channel_axis: int | None = None) -> Tensor:
     if isinstance(data, SampleSet):
         channel_axis = data.channel_axis
     if channel_axis is not None:
+        if not -len(samples.shape) <= channel_axis < len(samples.shape):
+            raise ValueError(f"samples of shape {samples.shape} have no axis {channel_axis} of channels")
         values = np.moveaxis(values, 1 + channel_axis % len(samples.shape), 1)
     else:
         values = values[:, None]
     if values.ndim == 3:
         values = values[:, :, None]
     if values.ndim != 4:
-        raise ValueError(f"denoisers are for images and lines, samples of shape {samples.shape} are neither")
+        hint = ": say which axis holds channels (images_of(data, channel_axis=0), --channel-axis 0)"
+        raise ValueError(
+            f"denoisers are for images and lines, samples of shape {samples.shape} are neither"
+            + hint * (channel_axis is None and len(samples.shape) == 3)
+        )
     return _finite(torch.from_numpy(np.ascontiguousarray(values)))
 
 
@@ -124,47 +125,3 @@ def some_of(images: Tensor, count: int, seed: int) -> Tensor:
 def fingerprint(images: Tensor) -> str:
     """SHA-256 of the values: whether two sets are the same."""
     return hashlib.sha256(images.numpy(force=True).tobytes()).hexdigest()
-
-
-def image_hashes(images: Tensor) -> Tensor:
-    """Two numbers of 64 bits for every image, (n, 2): images that differ by rounding alone have one in common.
-
-    Four projections in random directions, in units of the size of the image (a power of two), are cut to multiples
-    of 2^-12, and once more with powers moved by a half and multiples by a quarter (so that none are the same where
-    the powers differ by one): what rounding parts in one, it leaves in the other.
-    """
-    rng = np.random.default_rng(np.random.SeedSequence(0, spawn_key=(_HASHED,)))
-    directions = rng.standard_normal((int(np.prod(images.shape[1:])), 4))
-    directions /= np.sqrt(len(directions))
-    shape = np.array(images.shape[1:], dtype=np.int64).tobytes()
-    found = np.empty((len(images), 2), dtype=np.int64)
-    for begin in range(0, len(images), _CHUNK):
-        x = images[begin : begin + _CHUNK].detach().cpu().double().flatten(1).numpy()
-        size = np.sqrt((x**2).mean(axis=1, keepdims=True))
-        power, place = np.log2(np.where(size > 0.0, size, 1.0)), x @ directions / _CELL
-        for grid in (0, 1):
-            whole = np.floor(power + 0.5 * grid)
-            multiple = np.floor(place / np.exp2(whole) + 0.25 * grid)
-            cells = np.concatenate([multiple, whole], axis=1).astype(np.int64)
-            for row, cell in enumerate(cells, begin):
-                digest = hashlib.blake2b(cell.tobytes() + shape, digest_size=8, salt=b"%d" % grid).digest()
-                found[row, grid] = int.from_bytes(digest, "little", signed=True)
-    return torch.from_numpy(found)
-
-
-def not_among(own: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which hashes (n, 2) of images are not among others (m, 2).
-
-    Where the others repeat, since they are draws of few states, that says nothing of single images: then as many of
-    a state are left out as there are.
-    """
-    left = Counter(others.ravel().tolist())
-    repeat = len(np.unique(others[:, 0])) < _DISTINCT * len(others)
-    found = np.ones(len(own), dtype=bool)
-    for row, (one, two) in enumerate(own.tolist()):
-        if left[one] > 0 or left[two] > 0:
-            found[row] = False
-            if repeat:
-                left[one] -= 1
-                left[two] -= 1
-    return found

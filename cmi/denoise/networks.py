@@ -57,10 +57,11 @@ class Preconditioned(Denoiser):
     ) -> None:
         super().__init__(shape, noise, radius)
         for name, value in (("mean", mean), ("std", std)):
-            full = torch.as_tensor(value, dtype=torch.float32).expand(self.shape).clone()
-            if not bool(torch.isfinite(full).all()) or (name == "std" and bool((full < 0.0).any())):
+            given = torch.as_tensor(value, dtype=torch.float32, device="cpu")
+            if not bool(torch.isfinite(given).all()) or (name == "std" and bool((given < 0.0).any())):
                 raise ValueError(f"the {name} of pixels must be finite{' and not negative' * (name == 'std')}")
-            self.register_buffer(name, full)
+            full = torch.empty(self.shape)
+            self.register_buffer(name, full if full.is_meta else full.copy_(given))
 
     def fit_moments(self, x0: Tensor) -> None:
         """Take mean and standard deviation of every pixel from clean images."""

@@ -25,8 +25,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from cmi.checks import whole_number
-from cmi.denoise.denoiser import Denoiser
-from cmi.denoise.images import image_hashes
+from cmi.denoise.denoiser import Denoiser, precise
+from cmi.denoise.signature import image_signatures
 from cmi.noise import Noise
 
 __all__ = ["EmpiricalDenoiser", "GaussianDenoiser"]
@@ -98,9 +98,10 @@ class GaussianDenoiser(Denoiser):
             if float(self.noise.sigma(level)) == 0.0:
                 found[rows] = xt[rows] / at
                 continue
-            flat = xt[rows].flatten(1).double()
-            weights = torch.as_tensor(self.filter(level), device=xt.device)
-            mean = torch.as_tensor(self.mean, device=xt.device)
+            kind = precise(xt.device)
+            flat = xt[rows].flatten(1).to(kind)
+            weights = torch.as_tensor(self.filter(level)).to(xt.device, kind)
+            mean = torch.as_tensor(self.mean).to(xt.device, kind)
             found[rows] = (mean + (flat - at * mean) @ weights.T).to(xt.dtype).reshape(-1, *self.shape)
         return found
 
@@ -196,13 +197,14 @@ class EmpiricalDenoiser(Denoiser):
         channels, rows, columns = clean.shape[1:]
         radius = None if radius is None else whole_number(radius, "radius", least=0)
         super().__init__((channels, rows, columns), noise, radius)
-        self.register_buffer("images", clean.double(), persistent=False)
-        self.trained_on = image_hashes(clean)
+        self.register_buffer("images", clean.clone(), persistent=False)
+        self.trained_on = image_signatures(clean)
 
     def denoised(self, xt: Tensor, t: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:  # noqa: ARG002
         """Weights in double precision, the largest kept aside while they are summed."""
+        kind = precise(xt.device)
         found = [
-            x / a if float(s) == 0.0 else self._mean(x.double(), a.double(), s.double())
+            x / a if float(s) == 0.0 else self._mean(x.to(kind), a.to(kind), s.to(kind))
             for x, a, s in zip(xt, alpha, sigma, strict=True)
         ]
         return torch.stack(found).to(xt.dtype)
@@ -213,7 +215,7 @@ class EmpiricalDenoiser(Denoiser):
         total, mean = x.new_zeros(places), torch.zeros_like(x)
         several = max(1, _BLOCK // (32 * x.numel()))
         for begin in range(0, len(self.images), several):
-            some = self.images[begin : begin + several]
+            some = self.images[begin : begin + several].to(x.dtype)
             square = ((x - alpha * some) ** 2).sum(dim=1)  # over channels
             log = -0.5 * self._summed(square) / sigma[0] ** 2
             most = torch.maximum(top, log.amax(dim=0))

@@ -71,6 +71,7 @@ def receptive_field(
     *,
     times: Iterable[float] = _TIMES,
     pixels: Iterable[tuple[int, int]] | None = None,
+    device: torch.device | str = "cpu",
 ) -> ReceptiveField:
     """Measure what enters the values of a denoiser.
 
@@ -82,6 +83,9 @@ def receptive_field(
         Noise levels; default 0.1, 0.5 and 0.9.
     pixels : iterable of (row, column), optional
         Default: the one in the middle, a corner, and the middle of a side.
+    device : torch.device or str
+        Where a model computes that is no part of the denoiser, as one that a function calls. Others are measured on
+        the CPU.
 
     Raises
     ------
@@ -101,35 +105,29 @@ def receptive_field(
     for row, column in at:
         if not (0 <= row < rows and 0 <= column < columns):
             raise ValueError(f"the pixel {(row, column)} lies outside images of {rows} x {columns}")
-    net, precision = _measurable(denoiser)
+    net, precision, place = _measurable(denoiser, torch.device(device))
     seen = np.zeros((len(at), rows, columns), dtype=bool)
     generator = torch.Generator().manual_seed(_SEED)
-    device = _place(net)
     for t in times:
-        xt, other = torch.randn(2, 1, channels, rows, columns, generator=generator, dtype=precision).to(device)
-        for which, place in enumerate(at):
-            seen[which] |= _by_gradient(net, xt, t, place)
-            if _moved(net, xt, t, place, torch.as_tensor(~seen[which], device=device), other):
-                seen[which] |= _one_by_one(net, xt, t, place)
+        xt, other = torch.randn(2, 1, channels, rows, columns, generator=generator, dtype=precision).to(place)
+        for which, pixel in enumerate(at):
+            seen[which] |= _by_gradient(net, xt, t, pixel)
+            if _moved(net, xt, t, pixel, torch.as_tensor(~seen[which], device=place), other):
+                seen[which] |= _one_by_one(net, xt, t, pixel)
     return ReceptiveField(tuple(at), seen)
 
 
-def _measurable(denoiser: Denoiser) -> tuple[Denoiser, torch.dtype]:
+def _measurable(denoiser: Denoiser, device: torch.device) -> tuple[Denoiser, torch.dtype, torch.device]:
     """A copy without dropout, in double precision on the CPU, or as it is if what it calls stays what it is."""
     double = copy.deepcopy(denoiser).cpu().double().eval()
     try:
         with torch.no_grad():
             double(torch.zeros(1, *denoiser.shape, dtype=torch.float64), 0.5)
-    except RuntimeError as error:
-        if "type" not in str(error):
-            raise
-        # a network inside a function is no part of the module, and not brought to another precision
-        return copy.deepcopy(denoiser).eval(), torch.float32
-    return double, torch.float64
-
-
-def _place(net: Denoiser) -> torch.device:
-    return next((p.device for p in (*net.parameters(), *net.buffers())), torch.device("cpu"))
+    except (RuntimeError, TypeError):
+        # a network inside a function is no part of the module, and not brought to another precision or device
+        place = next((p.device for p in (*denoiser.parameters(), *denoiser.buffers())), device)
+        return copy.deepcopy(denoiser).eval(), torch.float32, place
+    return double, torch.float64, torch.device("cpu")
 
 
 def _by_gradient(net: Denoiser, xt: Tensor, t: float, place: tuple[int, int]) -> NDArray[np.bool_]:

@@ -12,6 +12,7 @@ import xarray as xr
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
+from scipy.stats import t as student
 
 from cmi.denoise.certificate import mean_and_error
 
@@ -24,6 +25,7 @@ __all__ = ["certificate_report", "plan_report", "quality_report", "scores_report
 _LEVELS = 9  # columns
 _FAR = 0.1  # of the certificate, by which interpolated levels may move it
 _SURE = 3.0  # errors
+_CHANCE = 1e-3
 
 
 def scores_report(scores: xr.Dataset) -> Group:
@@ -53,8 +55,13 @@ def scores_report(scores: xr.Dataset) -> Group:
     residual = scores.loss - scores.loss.sel(denoiser=reference) - scores.distance
     off = residual.mean("sample") / (residual.std("sample", ddof=1) / np.sqrt(scores.sizes["sample"]) + 1e-300)
     others = [name for name in scores.denoiser.values if name != reference]
-    worst = float(np.abs(off.sel(denoiser=others).values).max(initial=0.0))
-    sign = "no sign that the reference is not optimal" if worst < 4.0 else "the reference is not the posterior mean"
+    each = np.abs(off.sel(denoiser=others).values)
+    worst = float(each.max(initial=0.0))
+    # of so many Student's t, by chance in one of a thousand sets of scores
+    most = student.isf(_CHANCE / (2.0 * max(each.size, 1)), scores.sizes["sample"] - 1)
+    sign = (
+        "no sign that the reference is not optimal" if worst < most else "the reference is not the posterior mean"
+    )
     text = (
         f"{scores.sizes['sample']} images; reference {reference}. Gap and distance differ by {worst:.1f} errors at "
         f"most: {sign}."

@@ -20,7 +20,8 @@ ODE.  In z = x / sigma over k = alpha / sigma, dz / dk = D(z, k): a step of Eule
 
 both of the denoiser whose step it is.
 
-No value is clipped on the way; the last step, to sigma = 0, is D.  References: Ho et al. (2020); Song et al.
+No value is clipped on the way; the last step, to sigma = 0, is D.  Of a schedule that ends with some noise at
+t = 0, as "ve" does, one call more takes that off.  References: Ho et al. (2020); Song et al.
 (2021); Karras et al. (2022); order two of the SDE is SDE-DPM-Solver++(2M) of Lu et al. (arXiv:2211.01095).
 """
 
@@ -273,7 +274,7 @@ class _Step:
     """A step from level t to the next: whose it is, and whom order two asks once more, if anyone."""
 
     t: float
-    after: float
+    after: float | None  # None: to what the denoiser says
     own: Denoiser
     more: Denoiser | None
     weight: float  # of D - D', of the SDE of order two
@@ -297,6 +298,8 @@ def _way(denoiser: Denoiser, times: FloatArray, kind: Kind, order: Order) -> lis
                 nearer = old.radius is not None and (own.radius is None or old.radius < own.radius)
                 more = old if nearer else own
         found.append(_Step(levels[k], levels[k + 1], own, more, weight))
+    if levels[-1] == 0.0 and float(denoiser.noise.sigma(0.0)) > 0.0:
+        found.append(_Step(0.0, None, parts[-1], None, 0.0))
     return found
 
 
@@ -324,6 +327,9 @@ def _run(
     x = draw() * float(noise.sigma(way[0].t)) if start is None else start
     before: tuple[Tensor, Tensor, float] | None = None
     for step in way:
+        if step.after is None:
+            x = clean(step.own, x, step.t)
+            break
         alpha, sigma, snr = (float(part(step.t)) for part in (noise.alpha, noise.sigma, noise.snr))
         next_alpha, next_sigma, next_snr = (
             float(part(step.after)) for part in (noise.alpha, noise.sigma, noise.snr)

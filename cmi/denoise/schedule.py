@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmi.checks import whole_number
+from cmi.denoise.signature import SIGNATURE
 from cmi.output import check_output, replacing
 
 __all__ = ["Schedule", "load_schedule", "save_schedule", "time_grid"]
@@ -45,8 +47,8 @@ class Schedule:
         Falling, in [0, 1].
     denoisers : sequence of str
         A name per step, one fewer than times.
-    planned_by : sequence of (int, int)
-        Of a plan: the hashes of the images that it was made by, which `certify` leaves out.
+    planned_by : sequence of signatures
+        Of a plan: those of the images that it was made by, which `certify` leaves out.
     until : float
         Of a plan: the noise level down to which its budget reaches.
 
@@ -59,7 +61,7 @@ class Schedule:
 
     times: tuple[float, ...]
     denoisers: tuple[str, ...]
-    planned_by: tuple[tuple[int, int], ...]
+    planned_by: tuple[tuple[int, ...], ...]
     until: float
 
     def __init__(
@@ -80,11 +82,11 @@ class Schedule:
             raise ValueError(f"{len(at)} times make {len(at) - 1} steps, got {len(names)} names of denoisers")
         object.__setattr__(self, "times", at)
         object.__setattr__(self, "denoisers", names)
-        object.__setattr__(self, "planned_by", tuple((int(one), int(two)) for one, two in planned_by))
+        object.__setattr__(self, "planned_by", tuple(tuple(int(number) for number in each) for each in planned_by))
         object.__setattr__(self, "until", float(until))
 
     def __repr__(self) -> str:
-        """Without every hash."""
+        """Without every signature."""
         plan = f", planned by {len(self.planned_by)} images down to t = {self.until:g}" * bool(self.planned_by)
         return f"Schedule(times={self.times}, denoisers={self.denoisers}{plan})"
 
@@ -140,7 +142,7 @@ def save_schedule(schedule: Schedule, path: str | PathLike[str], *, overwrite: b
         "times": schedule.times,
         "denoisers": schedule.denoisers,
         "until": schedule.until,
-        "planned by": schedule.planned_by,
+        "planned by": [" ".join(map(str, each)) for each in schedule.planned_by],
     }
     with replacing(target, overwrite=overwrite) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n")
@@ -167,15 +169,18 @@ def load_schedule(path: str | PathLike[str]) -> Schedule:
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise ValueError("its denoisers are no list of names")
         planned, until = content.get("planned by", []), content.get("until", 0.0)
-        if not isinstance(planned, list) or not all(_is_hash(each) for each in planned):
-            raise ValueError("what it was planned by is no list of hashes")
+        if not isinstance(planned, list):
+            raise ValueError("what it was planned by is no list")
         if type(until) not in (int, float) or not 0.0 <= until < 1.0:
             raise ValueError("what it was planned down to is no noise level")
-        return Schedule(times, names, planned, until)
+        return Schedule(times, names, [_signature(each) for each in planned], until)
     except (ValueError, OverflowError, RecursionError) as error:
         raise ValueError(f"{path.name} holds no schedule: {error}") from error
 
 
-def _is_hash(value: object) -> bool:
-    """Two whole numbers of 64 bits."""
-    return isinstance(value, list) and len(value) == 2 and all(type(v) is int and abs(v) < 2**63 for v in value)
+def _signature(written: object) -> list[int]:
+    """The numbers of one image."""
+    numbers = written.split() if isinstance(written, str) else []
+    if len(numbers) != SIGNATURE or not all(re.fullmatch(r"-?\d{1,10}", number) for number in numbers):
+        raise ValueError("the images that it was planned by are not known by this version: plan again")
+    return [int(number) for number in numbers]

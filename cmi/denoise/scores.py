@@ -24,9 +24,10 @@ import xarray as xr
 from torch import Tensor
 
 from cmi.checks import whole_number
-from cmi.denoise.denoiser import Denoiser, evaluating
-from cmi.denoise.images import image_hashes, images_of, not_among
+from cmi.denoise.denoiser import Denoiser, evaluating, precise
+from cmi.denoise.images import images_of
 from cmi.denoise.receptive_field import receptive_field
+from cmi.denoise.signature import image_signatures, not_among
 from cmi.denoise.trainer import find_device
 from cmi.netcdf import read_netcdf, write_netcdf
 from cmi.noise import Noise, noise_schedule
@@ -34,6 +35,7 @@ from cmi.scan import levels_of
 
 __all__ = [
     "LEAST_SCORED",
+    "check_finite",
     "flops_of",
     "load_scores",
     "noise_of",
@@ -52,7 +54,7 @@ _DIMS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("mse", "mse_stderr", "gap", "gap_stderr"), _PER_PIXEL),
     **dict.fromkeys(("radius", "field", "flops"), ("denoiser",)),
     "snr": ("t",),
-    "image": ("sample", "hash"),
+    "image": ("sample", "number"),
 }
 
 
@@ -128,9 +130,10 @@ def score_denoisers(
         ``loss`` and ``distance`` (denoiser, t, sample), summed over an image; ``mse``, ``mse_stderr``, ``gap`` and
         ``gap_stderr`` (denoiser, t, y, x), per pixel, summed over channels; ``radius`` (claimed, -1: global),
         ``field`` (measured radius, -1: not measured) and ``flops`` (of one image) of every denoiser; ``snr``;
-        ``image`` (sample, hash), by which images are known again. The attribute ``trained_on`` counts the images
-        that a denoiser is known to have been trained on: 0 if they are held out, as they should be
-        (`unseen_images`); ``not_known`` names those of which it is not known, as of models of others.
+        ``image`` (sample, number), by which images are known again (`cmi.denoise.signature`). The attribute
+        ``trained_on`` counts the images that a denoiser is known to have been trained on: 0 if they are held out,
+        as they should be (`unseen_images`); ``not_known`` names those of which it is not known, as of models of
+        others.
 
     Raises
     ------
@@ -158,11 +161,12 @@ def score_denoisers(
     batch, seed = whole_number(batch, "batch", least=1), whole_number(seed, "seed", least=0)
     where = find_device(device)
     n, (_, rows, columns) = len(images), first.shape
-    field = [receptive_field(d).radius if fields and d.radius is not None else -1 for d in denoisers.values()]
-    flops = [flops_of(denoiser) for denoiser in denoisers.values()]
+    moved = {name: denoiser.to(where) for name, denoiser in denoisers.items()}
+    local = [fields and d.radius is not None for d in moved.values()]
+    field = [receptive_field(d, device=where).radius if local[k] else -1 for k, d in enumerate(moved.values())]
+    flops = [flops_of(denoiser, device=where) for denoiser in moved.values()]
     loss, distance = np.zeros((2, len(names), len(times), n))
     maps = np.zeros((4, len(names), len(times), rows, columns))  # sums: square, square^2, gap, gap^2
-    moved = {name: denoiser.to(where) for name, denoiser in denoisers.items()}
     order = [names.index(reference), *(k for k in range(len(names)) if names[k] != reference)]
     with evaluating(moved.values()):
         for level, t in enumerate(times):
@@ -203,7 +207,7 @@ def score_denoisers(
             "radius": ("denoiser", radii),
             "field": ("denoiser", field),
             "flops": ("denoiser", flops),
-            "image": (("sample", "hash"), image_hashes(images).numpy()),
+            "image": (("sample", "number"), image_signatures(images).numpy()),
         },
         attrs={
             "format": _FORMAT,
@@ -220,8 +224,9 @@ def unseen_images(data: Any, denoisers: Denoiser | Mapping[str, Denoiser] | Iter
     """Those of the images that no denoiser is known to have been trained on, (n, channels, rows, columns).
 
     Networks remember, in their files too, which images they were trained on or chosen by, by the values; an
-    `EmpiricalDenoiser` those that it is made of. Of other denoisers nothing is known. Of data of few states, whose
-    draws repeat, as many of a state are left out as were seen.
+    `EmpiricalDenoiser` those that it is made of; copies that were rounded otherwise, down to 8 bits, are known too.
+    Of other denoisers nothing is known. Of images that were seen several times, as blank ones, or draws of few
+    states, as many are left out as are likely to be among these.
 
     Examples
     --------
@@ -239,7 +244,7 @@ def unseen_images(data: Any, denoisers: Denoiser | Mapping[str, Denoiser] | Iter
         if isinstance(denoisers, Mapping)
         else denoisers
     )
-    own, kept = image_hashes(images).numpy(), np.ones(len(images), dtype=bool)
+    own, kept = image_signatures(images).numpy(), np.ones(len(images), dtype=bool)
     for denoiser in every:
         for seen in denoiser.seen_images():
             kept &= not_among(own, seen.numpy())
@@ -267,6 +272,8 @@ def load_scores(path: str | PathLike[str]) -> xr.Dataset:
     """
 
     def checked(found: xr.Dataset) -> xr.Dataset:
+        if "image" in found and found.image.dims == ("sample", "hash"):  # of an earlier version
+            found = found.drop_vars("image")
         for name in (*_DIMS, "denoiser", "t"):
             if name not in found and name != "image":  # which earlier files do not have
                 raise ValueError(f"it has no {name}")
@@ -281,9 +288,22 @@ def load_scores(path: str | PathLike[str]) -> xr.Dataset:
         if found.sizes["sample"] < 2:
             raise ValueError("it is of fewer than two images")
         levels_of(found.t.values, noise_of(found))
+        check_finite(found)
         return found
 
     return read_netcdf(path, checked, newest=_FORMAT, what="score")
+
+
+def check_finite(scores: xr.Dataset) -> None:
+    """Raise a ValueError for losses or distances that are not finite, as two sets of scores put together have.
+
+    In a sum over steps they would count for nothing.
+    """
+    for name in ("loss", "distance"):
+        bad = np.argwhere(~np.isfinite(scores[name].transpose(*_PER_IMAGE).values).all(axis=2))
+        if len(bad):
+            which, t = scores.denoiser.values[bad[0, 0]], float(scores.t.values[bad[0, 1]])
+            raise ValueError(f"the {name} of {str(which)!r} at t = {t:g} is not finite: score it there again")
 
 
 def noise_of(scores: xr.Dataset) -> Noise:
@@ -297,10 +317,11 @@ def noise_of(scores: xr.Dataset) -> Noise:
     return schedule
 
 
-def flops_of(denoiser: Denoiser) -> int:
+def flops_of(denoiser: Denoiser, *, device: torch.device | str = "cpu") -> int:
     """Operations for one image, as torch counts them: products of matrices, convolutions and attention.
 
-    Those of attention as two products of matrices, on any device.
+    Those of attention as two products of matrices, on any device: that of the denoiser, or the one that is named if
+    it has no parameters, as one that calls a model inside a function.
 
     Examples
     --------
@@ -312,22 +333,17 @@ def flops_of(denoiser: Denoiser) -> int:
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
-    place = next((p for p in (*denoiser.parameters(), *denoiser.buffers())), torch.zeros(1))
+    place = next((p.device for p in (*denoiser.parameters(), *denoiser.buffers())), torch.device(device))
     counter = FlopCounterMode(display=False)
     # what a fused kernel of attention takes is counted on some devices only
     with counter, evaluating([denoiser]), torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
-        denoiser(torch.zeros(1, *denoiser.shape, device=place.device), 0.5)
+        denoiser(torch.zeros(1, *denoiser.shape, device=place), 0.5)
     return int(counter.get_total_flops())
-
-
-def _precise(device: torch.device) -> torch.dtype:
-    """Double precision, where there is such a thing."""
-    return torch.float32 if device.type == "mps" else torch.float64
 
 
 @torch.no_grad()
 def _denoised(denoiser: Denoiser, xt: Tensor, t: float, name: str) -> Tensor:
-    found: Tensor = denoiser(xt, t).to(_precise(xt.device))
+    found: Tensor = denoiser(xt, t).to(precise(xt.device))
     if not bool(torch.isfinite(found).all()):
         raise ValueError(f"the denoiser {name!r} gives values that are not finite at t = {t:g}")
     return found

@@ -19,15 +19,15 @@ from torch import Tensor
 
 from cmi.checks import LARGEST_SEED, whole_number
 from cmi.denoise.checkpoint import Checkpoint
-from cmi.denoise.images import fingerprint, image_hashes, images_of, parted
+from cmi.denoise.images import fingerprint, images_of, parted
 from cmi.denoise.networks import Preconditioned
+from cmi.denoise.signature import image_signatures
 from cmi.denoise.trainer import Look, Settings, Trainer, Training, fast_matmul, find_device, trained
 
 __all__ = ["Look", "Training", "train_denoiser"]
 
 LEAST = 50  # images
-_SHARE, _MOST = 0.1, 2000  # of the images are held out to choose by, and at most so many
-_LOOKED = 256  # of them that a look is at
+_SHARE, _MOST = 0.1, 256  # of the images are held out to choose by, and at most so many: looks are at all of them
 
 
 def train_denoiser(
@@ -56,13 +56,15 @@ def train_denoiser(
     minutes : float
         How long; the learning rate falls with the clock.
     steps : int, optional
-        In place of the minutes: the result then does not depend on the speed of the machine.
+        In place of the minutes: the result then does not depend on the speed of the machine, but for rounding:
+        it is in bfloat16 where the machine multiplies that faster.
     batch : int
         Images per step, each at another level.
     rate : float, optional
         Learning rate of AdamW. Default: that of the network (`Preconditioned.rate`).
     held_out : int, optional
-        Images to choose the weights by. Default: one in ten, at most 2,000.
+        Images to choose the weights by, drawn at random. Default: one in ten, at most 256: looks at more cost
+        training, and all are at the same noise.
     seed : int
         Of the split, the noise and the batches. The weights begin as the network was made.
     device : str
@@ -123,11 +125,11 @@ def train_denoiser(
     made = {**options, "held_out": count, "seed": seed, "images": fingerprint(images)}
     checkpoint = Checkpoint(file, denoiser, made, dict(about or {}))
     where = find_device(device)
-    seen = [image_hashes(images), *denoiser.seen_images()]
+    seen = [image_signatures(images), *denoiser.seen_images()]
     denoiser.trained_on = torch.cat(seen) if checkpoint.seen is None else checkpoint.seen
     denoiser.fit_moments(images[train])
     denoiser.to(where)
-    run = _DenoiserTrainer(denoiser, images[train].to(where), images[held[:_LOOKED]].to(where), settings)
+    run = _DenoiserTrainer(denoiser, images[train].to(where), images[held].to(where), settings)
     return trained(run, saved=checkpoint.saved, save=checkpoint.keep, progress=progress)
 
 
@@ -164,7 +166,7 @@ class _DenoiserTrainer(Trainer):
     def _loss(self, x0: Tensor, t: Tensor) -> Tensor:
         noise = self.denoiser.noise
         alpha, sigma = (
-            torch.as_tensor(part(t.double().cpu().numpy())).to(x0)[:, None, None, None]
+            torch.as_tensor(part(t.cpu().double().numpy())).to(x0)[:, None, None, None]
             for part in (noise.alpha, noise.sigma)
         )
         eps = torch.randn(x0.shape, generator=self.generator, device=self.device)
