@@ -367,7 +367,7 @@ def sample(
             raise ValueError(
                 "--key, --limit, --crop and --channel-axis are for the data set of --compare: give that too"
             )
-        real, notes = None, []
+        real, notes = None, list[str]()
         if compare is not None:
             every, notes = _images(compare, key, limit, crop, channel_axis)
             real, held_out = _unseen(every, nets, least=2 * count)

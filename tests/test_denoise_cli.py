@@ -274,7 +274,7 @@ def test_channels_are_said_or_asked_for(tmp_path: Path) -> None:
     assert told.exit_code == 0, told.output
     assert "was taken for the channels" not in told.stdout
     assert describe_denoiser(tmp_path / "told.pt")["made"]["shape"] == [3, 6, 4]
-    two = ["denoise", "train", tmp_path / "two.npy", *some, "--out", tmp_path / "two.pt"]
+    two: list[str | Path] = ["denoise", "train", tmp_path / "two.npy", *some, "--out", tmp_path / "two.pt"]
     fails(r"are neither: say which axis holds channels .*--channel-axis 0\)", *two)
     fails("have no axis 3 of channels", *two, "--channel-axis", "3")
     assert call(*two, "--channel-axis", "0").exit_code == 0
