@@ -27,7 +27,7 @@ from estimators.profile import FloatArray
 __all__ = ["LEAST", "GaussianStart", "gaussian_start"]
 
 LEAST = 1e-3  # steeper than that a start would be hard to correct
-_JITTER = 1e-6  # of the mean variance: without noise columns may be functions of one another
+_JITTER = 1e-6  # of the variance of each: without noise columns may be functions of one another
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,9 +85,10 @@ def gaussian_start(
     prior = float(covariance[target, target])
     weights, variance = np.zeros((len(ends), len(seen))), np.full(len(ends), prior)
     if len(seen):
-        ridge = noise + _JITTER * float(np.trace(covariance)) / len(covariance)
         block = covariance[np.ix_(seen, seen)].copy()
-        block[np.diag_indices_from(block)] += ridge
+        own = np.diagonal(block)
+        # columns differ in size; one that does not vary has that of all
+        block[np.diag_indices_from(block)] += noise + _JITTER * np.where(own > 0.0, own, _mean_variance(covariance))
         factor = cholesky(block, lower=True)
         inverse = solve_triangular(factor, np.eye(len(seen)), lower=True)
         u = inverse @ covariance[seen, target]
@@ -104,3 +105,7 @@ def gaussian_start(
             variance[group] = left
             weights[group, :end] = inverse[:end, :end].T @ u[:end]
     return GaussianStart(weights, np.maximum(variance, least * prior + 1e-12))
+
+
+def _mean_variance(covariance: FloatArray) -> float:
+    return float(np.trace(covariance)) / len(covariance) or 1.0

@@ -82,7 +82,7 @@ class Means(Answers):
         mean, before = (moment[:, None, None] for moment in self._moments(targets))
         precision = levels.precision[each]
         guess = centred @ levels.weights[each].transpose(1, 2) + mean
-        features, gate = self.network(self._inputs(centred * levels.scale[:, None, None], each[1]), levels.place)
+        features, gate = self.network(self._inputs(centred * levels.scale[each][:, None], each[1]), levels.place)
         start, width = self._starts(targets, guess, precision, g, y)
         unit = before[..., None].sqrt()
         snr = (g / (1.0 + g * before))[:, :, None]

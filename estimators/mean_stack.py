@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 __all__ = ["blend_weights", "held_out_informations", "snr_nodes"]
 
 _CHUNK = 250  # samples whose means are held together
-_NODES, _DENSE = 16, 2.5  # SNRs of A, at least, and per factor e of the SNR: of a two-valued A right to 1e-6
+_NODES, _DENSE = (
+    16,
+    2.5,
+)  # SNRs of A, at least, and per factor e of the SNR: of a two-valued A right to 1e-6, rare values too
 _DRAWS = 4  # noisy values of A at each, stratified
 _SEEN, _WEIGHED, _OWN, _SIDES = 8, 9, 10, 13  # first words of the spawn keys
 _WEIGHED_BY = 2000  # samples that weights begin with, at most
@@ -103,7 +106,9 @@ class _Blend:
         start = part.start(noise, sizes)
         self.answers, self.target, self.seed, self.noise = cast("Means", part.answers), target, seed, start.noise
         self.levels = Levels.of([start], self.answers.device)
-        self.g, self.dg = snr_nodes(start.noise.sigma**-2.0, part.values[target].variance)
+        values = part.values[target]
+        # of rare values what there is to be known is told at an SNR of one over their distance
+        self.g, self.dg = snr_nodes(start.noise.sigma**-2.0, max(values.variance, 0.25 * values.range**2))
         self.number, self.groups = part.number, len(sizes)
         key = (_SIDES, part.number, target, *self.noise.key)
         self.sides = Sides(np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key)))

@@ -6,7 +6,7 @@ An SNR of its own is given to A.  While its surroundings stay at snr,
 
 all of Y_B and Y_C at snr (Guo, Shamai and Verdu, IEEE Trans. Inf. Theory 51, 1261 (2005), with the chain rule).
 One network (`ShellNetwork` and a head that is told g and y) answers with the mean of x_A for all widths, levels and
-g; the losses are those of samples that neither trained the network nor chose anything, paired.
+g; the losses are those of samples that neither trained the network nor chose what they are read by, paired.
 
 It is the loss of a denoiser, read as information, and knows nothing of the posterior but its mean: a second way to
 what `posterior` finds by cross-entropies, with other errors.  Each integral is an upper bound of an information;

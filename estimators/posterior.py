@@ -5,9 +5,10 @@ and levels of noise with p(x_A | y_B); convolved with the noise of A that is p(y
 
     I(A:C|B) = < -ln p(y_A | y_B) > - < -ln p(y_A | y_B, y_C) >,
 
-both averaged over samples that neither trained the network nor chose anything, with fresh noise, the noise of A
-integrated, and paired: the error of the difference is that of the mean of differences.  Each is the cross-entropy
-of a normalised prediction, an upper bound of an entropy; the difference errs by that of the two excesses.
+both averaged over samples that neither trained the network nor chose what they are read by, with fresh noise, the
+noise of A integrated, and paired: the error of the difference is that of the mean of differences.  Each is the
+cross-entropy of a normalised prediction, an upper bound of an entropy; the difference errs by that of the two
+excesses.
 
 To keep these small and alike, answers *begin* as those of a Gaussian (`posterior_data`), every shell adds a
 correction to what the ones within it say, and for every level and width the answer is *stacked*, with weights

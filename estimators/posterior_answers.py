@@ -28,17 +28,17 @@ class Levels:
 
     Parameters
     ----------
-    sigma, flip, place, scale : (levels,) tensors
-        The scale brings noisy columns to a variance near 1.
-    mean : (levels, targets, d) tensor
+    sigma, flip, place : (levels,) tensors
+    mean, scale : (levels, targets, d) tensors
+        The scale brings every noisy column to a size near 1.
     weights, precision : (levels, targets, groups, d) and (levels, targets, groups) tensors
     """
 
     sigma: Tensor
     flip: Tensor
     place: Tensor
-    scale: Tensor
     mean: Tensor
+    scale: Tensor
     weights: Tensor
     precision: Tensor
 
@@ -49,13 +49,12 @@ class Levels:
         def tensor(values: Any) -> Tensor:
             return torch.as_tensor(np.asarray(values), dtype=torch.float32, device=device)
 
-        sigma = np.array([start.noise.sigma for start in starts])
         return cls(
-            tensor(sigma),
+            tensor([start.noise.sigma for start in starts]),
             tensor([start.noise.flip for start in starts]),
             tensor([start.place for start in starts]),
-            tensor(1.0 / np.sqrt(1.0 + sigma**2)),
             tensor([start.mean for start in starts]),
+            tensor([1.0 / np.hypot(start.size, start.noise.sigma) for start in starts]),
             tensor([start.weights for start in starts]),
             tensor([1.0 / start.variance for start in starts]),
         )
@@ -142,7 +141,7 @@ class Answers(torch.nn.Module):
         centred = noisy - levels.mean[each][:, None]
         mean, variance = self._moments(targets)
         guess = centred @ levels.weights[each].transpose(1, 2) + mean[:, None, None]
-        inputs = self._inputs(centred * levels.scale[:, None, None], each[1])
+        inputs = self._inputs(centred * levels.scale[each][:, None], each[1])
         parities = None if self.checks is None else self.checks.seen(noisy, targets, levels.sigma)
         correction, gate = self.network(inputs, levels.place, parities)
         h = gate * levels.precision[each]

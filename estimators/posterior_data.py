@@ -15,10 +15,12 @@ from estimators.posterior_loss import padded
 from estimators.profile import FloatArray
 from estimators.value_bins import clean_values, crowded_width
 
-__all__ = ["BINS", "Start", "Values", "gaussian_posteriors", "hats"]
+__all__ = ["BINS", "Start", "Values", "column_sizes", "gaussian_posteriors", "hats"]
 
 BINS = 256  # clean values that are told apart, where the data have more
 _KNOTS = 32  # of the correction to their logits
+_FAR = 4.0  # sizes of a column that its largest value lies from the mean, at most
+_CONSTANT = 1e-9  # of the unit; a column that does not vary more is one that does not vary
 
 
 def hats(values: FloatArray, share: FloatArray) -> FloatArray:
@@ -123,6 +125,8 @@ class Start:
         Linear predictions of the columns of A from noisy ones less `mean`: of those before it, and the shells.
     variance : (targets, groups) array
         Of each clean column of A, given what is seen.
+    size : (targets, d) array
+        Of the clean columns, by which the network's inputs are scaled; as `column_sizes` tells it.
     """
 
     noise: KnownNoise
@@ -130,6 +134,26 @@ class Start:
     place: float
     weights: FloatArray
     variance: FloatArray
+    size: FloatArray
+
+
+def column_sizes(clean: FloatArray) -> FloatArray:
+    """How large the columns of samples (n, d) are about their means, (d,): 1 where they do not vary.
+
+    The standard deviation, or a quarter of the largest value if that is more: of a pixel that is rarely inked the
+    ink would be far out.
+
+    Examples
+    --------
+    >>> rare = np.zeros(10_000)
+    >>> rare[0] = 1.0
+    >>> column_sizes(np.stack([rare, np.ones(10_000), np.tile([-2.0, 2.0], 5000)], axis=1)).round(3).tolist()
+    [0.25, 1.0, 2.0]
+    """
+    mean = clean.mean(axis=0)
+    largest = np.maximum(clean.max(axis=0) - mean, mean - clean.min(axis=0))
+    found = np.maximum(clean.std(axis=0), largest / _FAR)
+    return np.asarray(np.where(largest > _CONSTANT, found, 1.0))
 
 
 def gaussian_posteriors(
@@ -139,6 +163,7 @@ def gaussian_posteriors(
     noise: KnownNoise,
     n: float = np.inf,
     least: float = LEAST,
+    size: FloatArray | None = None,
 ) -> Start:
     """Return the linear predictions of A at one level: of every column from those of A before it, and from B_g.
 
@@ -155,6 +180,8 @@ def gaussian_posteriors(
         Samples that the covariance is of.
     least : float
         As in `gaussian_start`.
+    size : (d,) array, optional
+        Of the columns. Default: 1 of each.
     """
     a, d = sizes[0], len(covariance)
     keep = 1.0 - 2.0 * noise.flip  # a flip pulls a bit towards the middle, and adds noise
@@ -167,4 +194,5 @@ def gaussian_posteriors(
         weights[target][:, inputs], variance[target] = start.weights / keep, start.variance
     place = 2.0 * noise.flip if noise.flip else noise.sigma / (noise.sigma + 1.0)
     noisy_mean = noise.flip + keep * mean if noise.flip else mean
-    return Start(noise, np.tile(noisy_mean, (a, 1)), place, weights, variance)
+    size = np.ones(d) if size is None else size
+    return Start(noise, np.tile(noisy_mean, (a, 1)), place, weights, variance, np.tile(size, (a, 1)))

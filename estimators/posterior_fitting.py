@@ -122,7 +122,7 @@ class Fitting:
             make_answers,
             sizes,
             part.values,
-            part.covariance,
+            part.scaled_covariance(),
             hidden=asked.hidden,
             layers=asked.layers,
             bits=code,

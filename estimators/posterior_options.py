@@ -90,6 +90,7 @@ class Asked:
             "rate": _RATE,
             "batch": _BATCH,
             **({"means": True} if means else {}),
+            **({"flips": True} if binary else {}),  # whose levels stand on the same axis
             **{name: value for name, value in more.items() if value is not None},
         }
         asked = sorted((noise for noise in levels if not noise.nothing_left), key=strength)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from estimators.known_noise import KnownNoise, bits
-from estimators.posterior_data import BINS, Start, Values, gaussian_posteriors
+from estimators.posterior_data import BINS, Start, Values, column_sizes, gaussian_posteriors
 from estimators.profile import FloatArray, IntArray
 from estimators.threads import one_blas_thread
 from estimators.value_bins import crowded_notes
@@ -28,7 +28,11 @@ _SPLIT = 3  # first word of the spawn key
 
 @dataclass(eq=False)
 class Part:
-    """A network, what it was trained on, and the samples that it has not seen; a number among those of a fit."""
+    """A network, what it was trained on, and the samples that it has not seen; a number among those of a fit.
+
+    Mean, covariance and sizes (`column_sizes`) are of all columns, of which those of `window` are its own, if there
+    is one.
+    """
 
     train: IntArray
     validation: IntArray
@@ -37,11 +41,13 @@ class Part:
     mean: FloatArray
     unit: float
     covariance: FloatArray
+    column_size: FloatArray
     values: tuple[Values, ...]
     answers: Answers | None = None
     training: Training | None = None
     code: UniformCode | None = None
     number: int = 0
+    window: IntArray | None = None
 
     @classmethod
     def of(
@@ -60,7 +66,8 @@ class Part:
             centred = clean - mean
             covariance = centred.T @ centred / len(clean)
         unit = 1.0 if binary else float(np.sqrt(np.diagonal(covariance).mean())) or 1.0
-        part = cls(train, validation, test, binary, mean, unit, covariance / unit**2, ())
+        column = np.ones(clean.shape[1]) if binary else column_sizes(clean / unit)
+        part = cls(train, validation, test, binary, mean, unit, covariance / unit**2, column, ())
         part.values = tuple(Values.of(part.units(clean[:, [column]], [column])[:, 0]) for column in range(sizes[0]))
         return part
 
@@ -69,11 +76,25 @@ class Part:
         """Whether nothing is to be known of A."""
         return all(len(values.known) == 1 for values in self.values)
 
+    @property
+    def own_mean(self) -> FloatArray:
+        """Of its own columns."""
+        return self.mean if self.window is None else self.mean[self.window]
+
     def units(self, clean: NDArray[np.floating], columns: Sequence[int] | slice = np.s_[:]) -> FloatArray:
-        """Bring clean samples to a mean of 0 and a variance near 1; bits stay bits."""
+        """Bring clean samples to a mean of 0 and a variance near 1; bits stay bits.
+
+        Columns are numbered as those of `window`, if there is one.
+        """
         if self.binary:
             return clean.astype(np.float64)
-        return (clean.astype(np.float64) - self.mean[columns]) / self.unit
+        return (clean.astype(np.float64) - self.own_mean[columns]) / self.unit
+
+    def scaled_covariance(self, window: IntArray | None = None) -> FloatArray:
+        """Covariance of columns in units of their sizes: what a network's inputs have."""
+        own = np.arange(len(self.column_size)) if window is None else window
+        size = self.column_size[own]
+        return np.asarray(self.covariance[np.ix_(own, own)] / np.outer(size, size))
 
     def crowded_notes(self, noise: KnownNoise) -> list[str]:
         """Tell where values of A that are far from the others leave these in one bin."""
@@ -83,8 +104,12 @@ class Part:
     def start(self, noise: KnownNoise, sizes: Sequence[int]) -> Start:
         """Where answers begin at one level."""
         with one_blas_thread():
-            mean = self.mean if self.binary else np.zeros(len(self.mean))
-            return gaussian_posteriors(self.covariance, mean, sizes, noise.scaled(self.unit), len(self.train))
+            covariance, size = self.covariance, self.column_size
+            if self.window is not None:
+                covariance, size = covariance[np.ix_(self.window, self.window)], size[self.window]
+            mean = self.own_mean if self.binary else np.zeros(len(size))
+            n = len(self.train)
+            return gaussian_posteriors(covariance, mean, sizes, noise.scaled(self.unit), n, size=size)
 
 
 def splits(

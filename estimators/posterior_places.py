@@ -125,7 +125,7 @@ def fit_posterior_places(
     notes = [] if training is None else training_notes(training, file.places)
     shape = tuple(int(size) for size in sizes)
     trained = Trained(tuple(file.places), asked.binary)
-    return PlacedPosterior(shape, windows, tuple(parts), len(x), d, seed, tuple(notes), trained)
+    return PlacedPosterior(shape, windows, tuple(parts), len(x), d, seed, tuple(notes), trained, float(x.min()))
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,6 +146,8 @@ class PlacedPosterior:
         How the training ended.
     trained : Trained
         The levels that the network was trained for.
+    low : float
+        The lowest of all values: of bits the one that is 0.
     """
 
     sizes: tuple[int, ...]
@@ -156,6 +158,7 @@ class PlacedPosterior:
     seed: int
     notes: tuple[str, ...]
     trained: Trained
+    low: float
 
     def profile(
         self, x: NDArray[np.floating], place: int, *, snr: float | None = None, flip: float | None = None
@@ -178,7 +181,8 @@ class PlacedPosterior:
         part = self.parts[place]
         held = spread(part.validation, _WEIGHED_BY)
         rows = np.concatenate([held, part.test])  # the others are not looked at
-        clean = with_empty((bits(x.astype(np.float64)) if part.binary else x)[rows])[:, self.windows[place]]
+        some = x[rows]
+        clean = with_empty((some > self.low).astype(np.float64) if part.binary else some)[:, self.windows[place]]
         few = replace(part, validation=np.arange(len(held)), test=np.arange(len(held), len(rows)))
         found = held_out_entropies(few, clean, noise, self.sizes, self.seed, mixture=False)
         local = found.local
@@ -227,7 +231,9 @@ def trained_at_places(
     vary = [place for place, part in enumerate(parts) if not part.constant]
     if not vary or not asked.noises:
         return parts, None
-    inner = np.mean([whole.covariance[np.ix_(window[1:], window[1:])] for window in windows[vary]], axis=0)
+    inner = np.zeros((windows.shape[1] - 1,) * 2)
+    for window in windows[vary]:
+        inner += whole.scaled_covariance(window[1:]) / len(vary)
     with one_blas_thread():
         components = leading_components(inner, sizes[1:], asked.hidden // 2)
     make = partial(
@@ -252,6 +258,7 @@ def trained_at_places(
                 mean=np.concatenate([start.mean for start in each]),
                 weights=np.concatenate([start.weights for start in each]),
                 variance=np.concatenate([start.variance for start in each]),
+                size=np.concatenate([start.size for start in each]),
             )
         )
     answers, training = trained_answers(
@@ -277,6 +284,6 @@ def with_empty(x: NDArray[np.floating]) -> NDArray[np.floating]:
 
 def _placed(whole: Part, clean: NDArray[np.floating], window: IntArray) -> Part:
     """What a part of the samples is at one place: the columns of a window, in the units of the whole."""
-    values = Values.of(whole.units(clean[whole.train][:, window[:1]], window[:1].tolist())[:, 0])
-    covariance = whole.covariance[np.ix_(window, window)]
-    return replace(whole, mean=whole.mean[window], covariance=covariance, values=(values,))
+    own = clean[whole.train, window[0]]
+    values = Values.of(whole.units(own[:, None], window[:1].tolist())[:, 0])
+    return replace(whole, values=(values,), window=window)

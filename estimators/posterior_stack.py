@@ -120,12 +120,15 @@ class Stack:
         """Cross-entropies of pools (groups, samples)."""
         network, gaussian, mixture = predictions
         stacked = np.empty((len(weights), *gaussian[:, 0].shape))
+        least = 1.0 / (
+            self.chosen_by + 1.0
+        )  # of every pool: a value that no sample it was weighed by had is possible
         narrower = gaussian[:, 0]
         for group, w in enumerate(weights):
             narrower = w[0] * network[:, group] + w[1] * gaussian[:, group] + w[2] * narrower
             if w[3]:
                 narrower += w[3] * mixture[:, group]
-            stacked[group] = narrower
+            stacked[group] = narrower + least * (values.share - narrower)
         every = stacked.reshape(-1, stacked.shape[2])
         return self._entropy(every, np.tile(clean, len(weights)), values).reshape(len(weights), -1)
 

@@ -89,7 +89,7 @@ class PosteriorSurrogate:
         read = held_out_entropies(self.part, self.x, noise, sizes, seed, mixture=False).losses
         true = np.zeros_like(read)
         own = noise.scaled(self.part.unit)
-        middle = -self.part.mean / self.part.unit  # of what was drawn, where the network's units begin
+        middle = -self.part.own_mean / self.part.unit  # of what was drawn, where the network's units begin
         with one_blas_thread():
             start = gaussian_posteriors(self.covariance / self.part.unit**2, middle, sizes, own, least=0.0)
             variance = start.variance + own.sigma**2
