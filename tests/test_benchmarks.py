@@ -1,4 +1,4 @@
-"""The comparison with other packages, as a process: alone, and with stand-ins for every way a peer can end."""
+"""The comparison with other packages, as a process: alone, and with stand-ins for every way a peer can end; ablations."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+
+sys.path.insert(0, str(ROOT / "benchmarks"))
+import ablations  # noqa: E402
 
 STAND_INS = {
     "pycit/estimators/ksg_cmi.py": "def ksg_cmi(*_, k): return 0.5",
@@ -109,37 +112,36 @@ def test_refused_before_any_work(tmp_path: Path, arguments: list[str], message: 
 
 
 @pytest.mark.slow
-def test_ablations_on_the_field(tmp_path: Path) -> None:
-    """A network that begins as a Gaussian is ahead of one that begins as nothing, and is not trained twice."""
-    command: list[str | Path] = [
-        sys.executable,
-        ROOT / "benchmarks" / "ablations.py",
-        "--model",
-        "--samples",
-        "600",
-        "--steps",
-        "8",
-    ]
-    command += ["--networks", "as it is,no start", "--out", tmp_path]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=400)
-    assert done.returncode == 0, done.stderr
-    table = done.stdout.split("cross-entropy")[-1].splitlines()[1:]
-    assert [row[:16].strip() for row in table] == [
-        "as it is",
-        "no Gaussian",
-        "no mixture",
-        "no narrower",
-        "network alone",
-        "no start",
-    ]
-    found = {row[:16].strip(): row[16:].split("(")[0].strip() for row in table}
+def test_ablations_on_the_field(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A network that begins as a Gaussian is ahead of one that begins as nothing, and is not trained twice.
+
+    Two levels of ten and widths of thirteen, in one process: every row of the table is still read, and read again of
+    networks as they were kept, but for the stacks.
+    """
+    pytest.importorskip("torch")
+    for name in ("LEVELS", "SHOWN"):
+        monkeypatch.setattr(ablations, name, (0.1, 0.6))
+    monkeypatch.setattr(ablations, "WIDTHS", (0, 2))
+
+    def table(networks: str) -> list[str]:
+        command = ["ablations.py", "--model", "--samples", "600", "--steps", "8", "--out", str(tmp_path)]
+        monkeypatch.setattr(sys, "argv", [*command, "--networks", networks])
+        ablations.main()
+        return capsys.readouterr().out.split("cross-entropy")[-1].splitlines()[1:]
+
+    rows = table("as it is,no start")
+    names = ["as it is", "no Gaussian", "no mixture", "no narrower", "network alone", "no start"]
+    assert [row[:16].strip() for row in rows] == names
+    found = {row[:16].strip(): row[16:].split("(")[0].strip() for row in rows}
     assert found["as it is"] == "0.00"
     assert float(found["no start"]) > 10.0
     files = {file: file.stat().st_mtime_ns for file in tmp_path.iterdir()}
     assert len(files) == 2
-    again = subprocess.run(command, capture_output=True, text=True, check=False, timeout=400)
-    assert again.stdout.split("cross-entropy")[-1] == done.stdout.split("cross-entropy")[-1]
+    monkeypatch.setattr(ablations, "STACKS", {})
+    assert table("as it is,no start") == [rows[0], rows[5]]
     assert {file: file.stat().st_mtime_ns for file in tmp_path.iterdir()} == files
-    wrong = subprocess.run([*command[:3], "--networks", "no brain"], capture_output=True, text=True, check=False)
-    assert wrong.returncode == 2
-    assert "networks are of as it is, no start, no others, half, got 'no brain'" in wrong.stderr
+    with pytest.raises(SystemExit, match="2"):
+        table("no brain")
+    assert "networks are of as it is, no start, no others, half, got 'no brain'" in capsys.readouterr().err
