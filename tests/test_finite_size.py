@@ -23,7 +23,13 @@ LEVELS = np.linspace(0.1, 0.9, 9)
 
 
 def scaling_curves(
-    t: FloatArray, sizes: tuple[float, ...], seed: int, *, correction: float = 0.0, error: float = 0.005
+    t: FloatArray,
+    sizes: tuple[float, ...],
+    seed: int,
+    *,
+    correction: float = 0.0,
+    error: float = 0.005,
+    draws: int = 60,
 ) -> dict[float, FloatArray]:
     """A peak that falls through t_c = 0.4 with nu = 1.3, with independent noise, and draws of it."""
     rng = np.random.default_rng(seed)
@@ -32,17 +38,20 @@ def scaling_curves(
         x = (t - 0.4) * size ** (1 / 1.3)
         true = 0.3 / (1.0 + np.exp(x)) + 0.05 * np.exp(-((x + 1) ** 2)) + correction / size
         once = true + error * rng.standard_normal(len(t))
-        curves[size] = np.concatenate([once[None], once + error * rng.standard_normal((60, len(t)))])
+        curves[size] = np.concatenate([once[None], once + error * rng.standard_normal((draws, len(t)))])
     return curves
 
 
 @pytest.mark.parametrize("correction", [0.0, 0.2])
 def test_crossing_and_collapse_of_known_curves(correction: float) -> None:
-    """Over 8 data sets: t_c and nu lie in their intervals, also where corrections move the crossings."""
+    """Over 6 data sets: t_c and nu lie in their intervals, also where corrections move the crossings.
+
+    Of 95 % intervals two or more of six miss in 3 % of runs, as in 6 % of runs two of eight would.
+    """
     t = np.linspace(0.3, 0.5, 11)
     inside, nus, moved = 0, 0, []
-    for seed in range(8):
-        curves = scaling_curves(t, (5.0, 10.0, 20.0, 40.0), seed, correction=correction)
+    for seed in range(6):
+        curves = scaling_curves(t, (5.0, 10.0, 20.0, 40.0), seed, correction=correction, draws=30)
         found = crossings(t, curves)
         assert found
         assert all(each.falling for each in found)
@@ -53,8 +62,8 @@ def test_crossing_and_collapse_of_known_curves(correction: float) -> None:
         inside += fit.interval[0] < 0.4 < fit.interval[1]
         nus += fit.nu_interval[0] < 1.3 < fit.nu_interval[1]
         assert fit.interval[1] - fit.interval[0] < 0.1
-    assert inside >= 7
-    assert nus >= 7
+    assert inside >= 5
+    assert nus >= 5
     if correction:
         assert np.mean(moved) < 0.38  # crossings alone would put it there
 
@@ -142,10 +151,10 @@ def rates(
     ids=["short chain", "chain", "field", "cat on a line", "cat"],
 )
 def test_no_transition_where_there_is_none(model: ExactModel, n: int, sizes: tuple[int, ...]) -> None:
-    """20 data sets each; 200 of them in `benchmarks/verdicts.py`."""
-    found = rates(model, n, sizes, 20)
+    """10 data sets each; 200 of them in `benchmarks/verdicts.py`."""
+    found = rates(model, n, sizes, 10)
     assert found["transition"] == 0
-    assert found["none"] + found["unresolved"] >= 19, found
+    assert found["none"] + found["unresolved"] >= 9, found
 
 
 def test_the_short_chain_has_no_transition() -> None:
