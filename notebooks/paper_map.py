@@ -88,8 +88,8 @@ class Picture:
 # estimate of the same cells tells what the covariance knows. Six minutes of training on two cores.
 
 # %%
-levels = paper_map.LEVELS if not SMALL else (0.3, 0.6, 1.0)
-budget = {"steps": 40} if SMALL else {"train_minutes": 6.0}
+levels = paper_map.LEVELS if not SMALL else (0.3, 1.0)
+budget = {"steps": 20} if SMALL else {"train_minutes": 6.0}
 scans = {}
 for name, options in (("posterior", budget), ("gaussian", {})):
     scans[name] = paper_map.kept_scan(name, data, kept, levels=levels, widths=widths, **options)
@@ -137,7 +137,7 @@ picture
 some = data
 if real and not SMALL:
     some = open_dataset(str(next(folder.glob("train-images*"))), limit=10_000).cropped("1:,1:")
-short = {"steps": 20} if SMALL else {"train_minutes": 1.0}
+short = {"steps": 10} if SMALL else {"train_minutes": 1.0}
 checked = phase_scan(some, levels=[0.1, 0.3, 0.6][: 1 if SMALL else 3], widths=widths, method="posterior", **short)
 found = check_scan(checked, some, width=1)
 plain.print(check_report(checked, found))
@@ -159,9 +159,9 @@ print("passed" if found.passed else "failed")
 
 # %%
 field = GaussianField(L=27, kappa=0.3)
-n = 600 if SMALL else 30_000
+n = 300 if SMALL else 30_000
 x = field.sample(n, 1)
-half = {"steps": 20} if SMALL else {"train_minutes": 0.5}
+half = {"steps": 5} if SMALL else {"train_minutes": 0.5}
 read = phase_scan(x, levels=[0.3], widths=(0, 1, 3), method="posterior", **half)
 for r in (0, 1, 3):
     value, error = (float(read.dataset[name].sel(t=0.3, r=r)) for name in ("cmi", "stderr"))

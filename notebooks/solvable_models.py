@@ -107,7 +107,7 @@ for t, length in zip([0.2, 0.4, 0.6], exact_scan(code, [0.2, 0.4, 0.6]).markov_l
 
 # %%
 flips = [0.16, 0.18, 0.19, 0.2, 0.21, 0.22, 0.23, 0.24, 0.25, 0.26, 0.28]
-sides = {2: 2000, 3: 1000} if SMALL else {2: 40_000, 4: 15_000, 6: 6_000}
+sides = {1: 1000, 2: 500} if SMALL else {2: 40_000, 4: 15_000, 6: 6_000}
 loops = {
     5.0 * s: exact_scan(ClosedLoops(L=5 * s + 1, side=s, samples=count, seed=s), flips, widths=[s])
     for s, count in sides.items()
@@ -122,7 +122,7 @@ print("known: t = 0.2184, nu = 1.53")
 # One size alone must not say so, whatever it looks like:
 
 # %%
-alone = exact_scan(ClosedLoops(L=22, side=1, samples=500 if SMALL else 4000), [0.1, 0.14, 0.18, 0.22, 0.26, 0.3])
+alone = exact_scan(ClosedLoops(L=22, side=1, samples=100 if SMALL else 4000), [0.1, 0.14, 0.18, 0.22, 0.26, 0.3])
 print(locate_transition(alone))
 
 # %% [markdown]

@@ -69,7 +69,7 @@ def test_a_network_that_learns_from_neighbours_too(tmp_path: Path) -> None:
     x = chain.sample(12_000, 0)[:, partition.columns]
     windows = neighbour_windows((9,), partition)
     assert windows.shape == (2, 9)
-    options: dict[str, Any] = {"snrs": [1.0, 5.0], "steps": 60}
+    options: dict[str, Any] = {"snrs": [1.0, 5.0], "steps": 40}
     file = tmp_path / "network.pt"
     fit = fit_posterior(x, partition.sizes, **options, neighbours=windows, network=file)
     for snr, t in ((1.0, 0.5), (5.0, 1.0 / (1.0 + np.sqrt(5.0)))):
