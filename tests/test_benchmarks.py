@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
-import ablations  # noqa: E402
+import ablations
 
 STAND_INS = {
     "pycit/estimators/ksg_cmi.py": "def ksg_cmi(*_, k): return 0.5",
@@ -117,8 +117,8 @@ def test_ablations_on_the_field(
 ) -> None:
     """A network that begins as a Gaussian is ahead of one that begins as nothing, and is not trained twice.
 
-    Two levels of ten and widths of thirteen, in one process: every row of the table is still read, and read again of
-    networks as they were kept, but for the stacks.
+    Two levels of ten and widths of thirteen, in one process: every row of the table is read, and those of networks
+    once more as they were kept.
     """
     pytest.importorskip("torch")
     for name in ("LEVELS", "SHOWN"):

@@ -21,7 +21,7 @@ from cmi.report import with_error
 # As a process
 
 
-def test_the_main_job(tmp_path: Path) -> None:
+def test_the_main_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done = program("run", "digits", "--center", "3,3", "--out", "s.nc", "--plot", "s.png", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     for text in (
@@ -40,8 +40,9 @@ def test_the_main_job(tmp_path: Path) -> None:
     assert scan.dataset.t.values.tolist() == [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
     assert (tmp_path / "s.png").read_bytes().startswith(b"\x89PNG")
 
-    shown = program("show", "s.nc", cwd=tmp_path)
-    assert shown.returncode == 0
+    monkeypatch.chdir(tmp_path)
+    shown = call("show", "s.nc")
+    assert shown.exit_code == 0
     table = done.stdout.split("Wrote")[0]
     assert shown.stdout == table
 
@@ -80,19 +81,9 @@ def test_errors_of_the_process(tmp_path: Path) -> None:
 @pytest.mark.parametrize("method", ["gaussian", "ksg", "ksg --features regression"])
 def test_one_or_two_workers_write_the_same_file(method: str, tmp_path: Path) -> None:
     for workers in ("1", "2"):
-        done = program(
-            "run",
-            "digits",
-            *FAST,
-            "--method",
-            *method.split(),
-            "--workers",
-            workers,
-            "--out",
-            f"{workers}.nc",
-            cwd=tmp_path,
-        )
-        assert done.returncode == 0, done.stderr
+        out = tmp_path / f"{workers}.nc"
+        done = call("run", "digits", *FAST, "--method", *method.split(), "--workers", workers, "--out", out)
+        assert done.exit_code == 0, done.stderr
     assert (tmp_path / "1.nc").read_bytes() == (tmp_path / "2.nc").read_bytes()
 
 

@@ -90,7 +90,7 @@ def test_spread_that_no_mean_sees() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "n", "runs"), [("independent", 300, 30), ("through B", 3000, 8)])
+@pytest.mark.parametrize(("kind", "n", "runs"), [("independent", 300, 16), ("through B", 1500, 8)])
 def test_no_cmi_averages_to_zero(kind: str, n: int, runs: int) -> None:
     """Mean over seeds within three errors of 0, and the claimed error is the spread; also where B tells a lot."""
     model = Gaussian(np.eye(41), (1, 8, 32)) if kind == "independent" else chain(8, (2, 4))
@@ -157,7 +157,7 @@ def test_order_scale_and_shift_of_the_data() -> None:
 
 def test_columns_that_vary_in_one_fold_only() -> None:
     """Sparse binaries, and values far from all others: what the other folds hold of such a column is rounding."""
-    for seed in range(8):
+    for seed in range(4):
         rng = np.random.default_rng(seed)
         sparse = (rng.random((100, 3)) < 0.02).astype(np.float64)
         assert np.isfinite(regression(sparse, (1, 1, 1), surrogates=0).value).all()

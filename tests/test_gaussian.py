@@ -52,7 +52,7 @@ MODELS = [
 def test_bias_is_removed(model: Gaussian, n: int, snr: float) -> None:
     """The plug-in overestimates; corrected, the mean over seeds is the truth within its error."""
     truth = model.cmi(snr)
-    runs = 300
+    runs = 300 if n < 50 else 150  # of few samples the bias is hard to see
     results = [gaussian_profile(model.sample(n, seed), model.sizes, snr=snr) for seed in range(runs)]
     values = np.array([r.value for r in results])
     plug_in = values + np.array([r.bias for r in results])
@@ -129,10 +129,10 @@ def test_bias_of_data_that_are_not_gaussian(kind: str, snr: float) -> None:
             z *= (rng.random((400, 24)) < 0.1) * np.sqrt(10.0)
         return np.asarray(z @ root.T)
 
-    results = [gaussian_profile(draw(seed), model.sizes, snr=snr) for seed in range(200)]
+    results = [gaussian_profile(draw(seed), model.sizes, snr=snr) for seed in range(120)]
     values = np.array([r.value[0] for r in results])
     overfit = np.mean([r.value[0] + r.bias[0] for r in results]) - truth
-    error = values.std(ddof=1) / np.sqrt(200)
+    error = values.std(ddof=1) / np.sqrt(120)
     assert overfit > 3 * error
     assert abs(values.mean() - truth) < 4 * error + 0.05 * overfit
 
@@ -184,7 +184,10 @@ def test_infinite_only_where_samples_can_tell() -> None:
 @pytest.mark.parametrize("snr", [np.inf, 1.0])
 @pytest.mark.parametrize("kind", ["gaussian", "laplace", "mixture"])
 def test_standard_errors(kind: str, snr: float) -> None:
-    """The spread of the local values is the spread over seeds, for data that are not Gaussian too."""
+    """The spread of the local values is the spread over seeds, for data that are not Gaussian too.
+
+    Over 150 seeds a spread has an error of 6 %: bounds are three of those, and errors off by a third do not pass.
+    """
     mix = np.linalg.cholesky(chain(3, (1,), a=0.7).covariance)
 
     def draw(seed: int) -> np.ndarray:
@@ -194,14 +197,14 @@ def test_standard_errors(kind: str, snr: float) -> None:
             z = rng.standard_normal((600, 7)) * rng.choice([0.5, 2.0], size=(600, 1))
         return np.asarray(z @ mix.T)
 
-    results = [gaussian_profile(draw(seed), (1, 0, 2, 4), snr=snr) for seed in range(300)]
+    results = [gaussian_profile(draw(seed), (1, 0, 2, 4), snr=snr) for seed in range(150)]
     spread = np.std([r.value[0] for r in results], ddof=1)
     claimed = np.sqrt(np.mean([r.covariance()[0, 0] for r in results]))
-    assert 0.85 < claimed / spread < 1.2
+    assert 0.83 < claimed / spread < 1.23
     paired = np.std([r.value[0] - r.value[1] for r in results], ddof=1)
     differences = [r.covariance() for r in results]
     claimed = np.sqrt(np.mean([c[0, 0] + c[1, 1] - 2 * c[0, 1] for c in differences]))
-    assert 0.85 < claimed / paired < 1.2
+    assert 0.83 < claimed / paired < 1.23
 
 
 @pytest.mark.parametrize("snr", [np.inf, 2.0])

@@ -209,7 +209,7 @@ def covariance_off(drawn: Tensor, wanted: np.ndarray) -> float:
 @pytest.mark.parametrize("kind", ["sde", "ode"])
 @pytest.mark.parametrize(("order", "small"), [(1, 0.08), (2, 0.015)])
 def test_samples_have_the_covariance(kind: Any, order: Any, small: float) -> None:
-    """That of 40 steps, without any chance, is the field's; drawn images have that of their steps, within chance."""
+    """That of 40 steps, without any chance, is the field's; what is drawn has that of its steps, within chance."""
     of_steps = sampled_covariance(EXACT["global"], time_grid(40), kind=kind, order=order)
     assert np.abs(of_steps - FIELD.covariance).max() < small
     times, many = time_grid(20), 4000

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import FAST, call, fails, program
+from commands import FAST, call, fails
 
 from cmi import PhaseScan, open_dataset, phase_scan, scan_sizes
 from cmi.scan import ScanInterrupted
@@ -98,8 +98,12 @@ def cut(monkeypatch: pytest.MonkeyPatch) -> Cut:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_interrupting_keeps_what_was_finished(workers: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("workers", "times"), [("1", 1), ("2", 3)])
+def test_interrupting_keeps_what_was_finished(
+    workers: str, times: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pressing three times is pressing once."""
+    monkeypatch.chdir(tmp_path)
     np.save(tmp_path / "x.npy", np.random.default_rng(0).standard_normal((4000, 9, 9)))
     arguments = [
         "run",
@@ -113,7 +117,7 @@ def test_interrupting_keeps_what_was_finished(workers: str, tmp_path: Path) -> N
         "--workers",
         workers,
     ]
-    code, screen = interrupted(arguments, tmp_path)
+    code, screen = interrupted(arguments, tmp_path, times)
     assert code == 130
     assert "levels finished, kept in s.partial.nc" in screen
     assert "Traceback" not in screen
@@ -122,7 +126,7 @@ def test_interrupting_keeps_what_was_finished(workers: str, tmp_path: Path) -> N
     finished = int(partial.dataset.finished.sum())
     assert 2 <= finished < 30
     assert np.isfinite(partial.dataset.cmi.values[partial.dataset.finished.values == 1]).all()
-    shown = program("show", "s.partial.nc", cwd=tmp_path)
+    shown = call("show", "s.partial.nc")
     assert f"{30 - finished} of 30 levels are not computed" in shown.stdout
 
 
@@ -223,16 +227,6 @@ def test_a_scan_that_fails_keeps_what_was_finished(tmp_path: Path, cut: Cut) -> 
     assert int(PhaseScan.load(tmp_path / "s file.partial.nc").dataset.finished.sum()) == 1
     cut(1, BrokenProcessPool)
     fails("a worker process was killed", "run", "digits", *FAST, kept=True)
-
-
-@pytest.mark.slow
-def test_pressing_twice_is_pressing_once(tmp_path: Path) -> None:
-    np.save(tmp_path / "x.npy", np.random.default_rng(0).standard_normal((4000, 9, 9)))
-    arguments = ["run", "x.npy", "--method", "ksg", "--levels", "0.1:0.9:30", "--out", "s.nc", "--workers", "2"]
-    code, screen = interrupted(arguments, tmp_path, times=3)
-    assert code == 130
-    assert "levels finished, kept in s.partial.nc" in screen
-    assert "Traceback" not in screen
 
 
 def test_nohup_stays_in_force() -> None:

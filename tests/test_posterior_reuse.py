@@ -35,8 +35,8 @@ def test_a_finished_scan_is_refined_as_a_fresh_one_is(method: str, monkeypatch: 
     monkeypatch.setattr(
         "cmi.scan.refine_levels", lambda scan, count: [] if scan.dataset.sizes["t"] == 5 else added[:count]
     )
-    x = Cat(L=9, dims=1).sample(3000, 0)
-    options: dict[str, Any] = {"levels": [0.4, 0.6, 0.8], "widths": [1, 2], "method": method, "steps": 25}
+    x = Cat(L=9, dims=1).sample(1500, 0)
+    options: dict[str, Any] = {"levels": [0.4, 0.6, 0.8], "widths": [1], "method": method, "steps": 25}
     finished = phase_scan(x, **options)
     fresh, on = phase_scan(x, refine=2, **options), phase_scan(x, refine=2, resume=finished, **options)
     assert fresh.dataset.sizes["t"] == 5
@@ -76,12 +76,12 @@ def test_noise_of_folds_is_independent(method: str) -> None:
     """Samples in one place of two folds were seen through the same noise: errors were half too small."""
     x, sizes = chain(3000)
     fitting: Any = fit_posterior if method == "posterior" else fit_mmse
-    fit = fitting(x, sizes, snrs=[2.0], steps=8, folds=5)
+    fit = fitting(x, sizes, snrs=[2.0], steps=3, folds=3)
     local: np.ndarray = fit.profile(x, snr=2.0).local
     for row in local[:2]:
-        folds = row.reshape(5, 600)
-        together = np.mean([np.corrcoef(folds[a], folds[b])[0, 1] for a, b in combinations(range(5), 2)])
-        assert abs(together) < 0.06  # 0.013 is an error; 0.2 to 0.3 was
+        folds = row.reshape(3, 1000)
+        together = np.mean([np.corrcoef(folds[a], folds[b])[0, 1] for a, b in combinations(range(3), 2)])
+        assert abs(together) < 0.08  # 0.018 is an error; 0.2 to 0.3 was
 
 
 def test_data_in_order_are_read_from_end_to_end() -> None:
