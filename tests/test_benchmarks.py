@@ -1,4 +1,4 @@
-"""The comparison with other packages, as a process: alone, and with stand-ins for every way a peer can end; ablations."""
+"""The comparison with other packages, alone and with stand-ins for every way a peer can end; ablations."""
 
 from __future__ import annotations
 

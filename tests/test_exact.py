@@ -167,7 +167,7 @@ def test_what_is_measured_on_samples(tmp_path: Path) -> None:
     """Every model by every method that applies, over levels and widths: as far off as the errors say."""
     table = tmp_path / "cells.csv"
     done = subprocess.run(
-        [sys.executable, ROOT / "benchmarks" / "exact_models.py", "--runs", "2", "--csv", table],
+        [sys.executable, ROOT / "benchmarks" / "exact_models.py", "--runs", "1", "--csv", table],
         capture_output=True,
         text=True,
         check=False,
@@ -190,7 +190,7 @@ def test_what_is_measured_on_samples(tmp_path: Path) -> None:
     for name, z in cells.items():
         assert 0.3 < np.sqrt(np.mean(np.square(z))) < 1.8, name
     every = np.abs(np.concatenate(list(cells.values())))
-    assert len(every) > 500
+    assert len(every) > 300
     assert np.mean(every > 3.0) < 0.015, done.stdout
     assert every.max() < 5.0, done.stdout
 

@@ -98,7 +98,7 @@ def test_more_neighbours_exchange_more() -> None:
 def test_p_values_allow_for_neighbours_that_are_far() -> None:
     """Eight columns of B tell nearly all of A and C: permutations alone would call most data sets dependent."""
     textbook, allowed, said = [], [], []
-    for seed in range(40):
+    for seed in range(24):
         rng = np.random.default_rng(seed)
         b = rng.standard_normal((200, 8))
         common = b.sum(axis=1) / np.sqrt(8.0)
@@ -156,10 +156,10 @@ def test_p_values_are_uniform_under_the_null() -> None:
     """A and C are strongly dependent, through B only: one in twenty p-values is below 0.05, and so on."""
     p = []
     for seed in range(150):
-        null = ksg_profile(common_cause(200, seed), (1, 1, 1), surrogates=0, n_permutations=39, seed=seed).null
+        null = ksg_profile(common_cause(200, seed), (1, 1, 1), surrogates=0, n_permutations=19, seed=seed).null
         assert null is not None
         p.append(null.p_value[0])
-    smooth = np.array(p) - np.random.default_rng(0).random(len(p)) / 40.0  # p-values are multiples of 1/40
+    smooth = np.array(p) - np.random.default_rng(0).random(len(p)) / 20.0  # p-values are multiples of 1/20
     assert kstest(smooth, "uniform").pvalue > 0.01
     assert np.mean(np.array(p) <= 0.05) < 0.11
 
