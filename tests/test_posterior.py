@@ -175,8 +175,8 @@ def test_known_noise() -> None:
     [
         (GaussianField(L=7, kappa=0.3), (0.1, 0.6), 60),
         (GaussianChain(L=9, a=0.9), (0.3, 0.6), 60),
-        (Cat(L=7), (0.5, 0.85), 100),
-        (HiddenMarkovChain(L=9, flip=0.1), (0.1, 0.5), 120),
+        (Cat(L=7), (0.7, 0.85), 100),
+        (HiddenMarkovChain(L=9, flip=0.1), (0.1, 0.3), 120),
     ],
     ids=lambda each: type(each).__name__ if not isinstance(each, tuple | int) else None,
 )

@@ -18,7 +18,7 @@ from estimators.posterior_places import fit_posterior_places
 
 @pytest.mark.parametrize("scale", [1.0, 1e-3])
 def test_small_columns_are_seen_as_well_as_large_ones(scale: float) -> None:
-    """A is the sign of c^2 - 1/2, one in ten turned: no covariance tells of it, and without noise no unit matters."""
+    """A is the sign of c^2 - 1/2, one in ten turned: no covariance tells of it, and no unit matters."""
     rng = np.random.default_rng(0)
     b, c, junk = rng.standard_normal((3, 3000))
     a = np.where(rng.random(3000) < 0.1, -1.0, 1.0) * np.sign(c * c - 0.5)
