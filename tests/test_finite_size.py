@@ -44,10 +44,7 @@ def scaling_curves(
 
 @pytest.mark.parametrize("correction", [0.0, 0.2])
 def test_crossing_and_collapse_of_known_curves(correction: float) -> None:
-    """Over 6 data sets: t_c and nu lie in their intervals, also where corrections move the crossings.
-
-    Of 95 % intervals two or more of six miss in 3 % of runs, as in 6 % of runs two of eight would.
-    """
+    """Over 6 data sets: t_c and nu lie in their intervals, also where corrections move the crossings."""
     t = np.linspace(0.3, 0.5, 11)
     inside, nus, moved = 0, 0, []
     for seed in range(6):
