@@ -109,14 +109,15 @@ class NetworkFile:
     def _read(self, path: Path) -> dict[str, dict[str, Any]]:
         try:
             content = torch.load(path, map_location="cpu", weights_only=True)
-            if content["phase-scan"] != _FORMAT:
-                raise ValueError
+            version = int(content["phase-scan"])
             own, parts, count = content["fingerprint"], dict(content["parts"]), int(content["count"])
             places = [float(place) for place in content["places"]]
         except OSError:
             raise
         except Exception as error:
             raise ValueError(f"{path} holds no posterior network: {_OTHER}") from error
+        if version != _FORMAT:
+            raise ValueError(f"the network in {path} is of another version of phase-scan: {_OTHER}")
         if own != self.fingerprint:
             raise ValueError(f"the network in {path} is of other samples or options: {_OTHER}")
         done = len(parts) == count and all(part["training"]["done"] for part in parts.values())
