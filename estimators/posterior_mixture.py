@@ -24,7 +24,9 @@ __all__ = ["NearSamples"]
 
 Float32 = NDArray[np.float32]
 
-_ROWS = 128  # queries whose weights one thread holds together: 32 n numbers of single precision
+_ROWS = 128  # queries whose weights one thread holds together: 256 n numbers of single precision
+_SUMMED = 128  # weights that are added in single precision
+_NOTHING = np.float32(-41.0)  # ln of the least weight: of smaller ones the squares would be denormal, and slow
 
 
 class NearSamples:
@@ -88,16 +90,17 @@ class NearSamples:
         begins = [*range(target), *np.cumsum([len(self.columns), *(len(each.clean.T) for each in self.shells)])]
 
         def job(start: int, stop: int) -> None:
-            weights, gain = np.zeros((2, stop - start, len(self.shells[0].clean)), dtype=np.float32)
-            row = np.empty(len(self.shells[0].clean), dtype=np.float32)
-            rows = slice(start, stop)
+            # a row for every sample, queries beside one another: all loops are over these
+            weights, gain = np.zeros((2, len(self.shells[0].clean), stop - start), dtype=np.float32)
+            most = np.zeros(stop - start, dtype=np.float32)
+            rows, seen = slice(start, stop), np.ascontiguousarray(scaled[start:stop].T)
             for number, (begin, part) in enumerate(zip(begins, [*parts, None], strict=False)):
                 group = number - target
                 if group >= 0:
-                    _by_value(weights, order, segments, row, found[rows, group], neighbours[rows, group])
+                    _by_value(weights, most, order, segments, found[rows, group], neighbours[rows, group])
                 if part is not None and part.clean.shape[1]:
-                    np.matmul(scaled[rows, begin : begin + part.clean.shape[1]], part.clean.T, out=gain)
-                    _narrow(weights, gain, part.half_square)
+                    np.matmul(part.clean, seen[begin : begin + part.clean.shape[1]], out=gain)
+                    _narrow(weights, gain, part.half_square, most)
 
         with one_blas_thread():
             for_ranges(job, len(noisy), chunk=_ROWS)
@@ -118,45 +121,46 @@ class _Columns:
 
 
 @numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz", "arcp"}, error_model="numpy")
-def _narrow(log_weights: Float32, gain: Float32, half_square: Float32) -> None:  # pragma: no cover
-    """Add to ln w what more columns say."""
-    for q in range(len(log_weights)):
-        row, more = log_weights[q], gain[q]
-        for j in range(len(row)):
-            row[j] += more[j] - half_square[j]
+def _narrow(log_weights: Float32, gain: Float32, half_square: Float32, most: Float32) -> None:  # pragma: no cover
+    """Add to ln w (samples, queries) what more columns say, and tell the largest of every query."""
+    most[:] = -np.inf
+    for j in range(len(log_weights)):
+        row, more, less = log_weights[j], gain[j], half_square[j]
+        for q in range(len(row)):
+            value = row[q] + (more[q] - less)
+            row[q] = value
+            most[q] = value if value > most[q] else most[q]
 
 
 @numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz", "arcp"}, error_model="numpy")
 def _by_value(
     log_weights: Float32,
+    most: Float32,
     order: IntArray,
     segments: IntArray,
-    w: Float32,
     posterior: FloatArray,
     neighbours: FloatArray,
 ) -> None:  # pragma: no cover
     """Weights of every query, summed over the samples of each value; (sum w)^2 / sum w^2."""
-    n = log_weights.shape[1]
-    for q in range(len(log_weights)):
-        row = log_weights[q]
-        most = row[0]
-        for j in range(n):
-            most = max(most, row[j])
-        if len(order):
-            for j in range(n):
-                w[j] = fast_exp(row[order[j]] - most)
-        else:
-            for j in range(n):
-                w[j] = fast_exp(row[j] - most)
-        total, squares = 0.0, 0.0
+    many = len(most)
+    one, two = np.empty(many, dtype=np.float32), np.empty(many, dtype=np.float32)
+    total, squares = np.zeros(many), np.zeros(many)
+    posterior[:] = 0.0
+    for v in range(len(segments) - 1):
+        for begin in range(segments[v], segments[v + 1], _SUMMED):
+            one[:] = 0.0
+            two[:] = 0.0
+            for j in range(begin, min(begin + _SUMMED, segments[v + 1])):
+                row = log_weights[order[j] if len(order) else j]
+                for q in range(many):
+                    w = fast_exp(max(row[q] - most[q], _NOTHING))
+                    one[q] += w
+                    two[q] += w * w
+            for q in range(many):
+                posterior[q, v] += one[q]
+                total[q] += one[q]
+                squares[q] += two[q]
+    for q in range(many):
+        neighbours[q] = total[q] * total[q] / squares[q]
         for v in range(len(segments) - 1):
-            one = two = np.float32(0.0)
-            for e in w[segments[v] : segments[v + 1]]:
-                one += e
-                two += e * e
-            posterior[q, v] = one
-            total += float(one)
-            squares += float(two)
-        for v in range(len(segments) - 1):
-            posterior[q, v] /= total
-        neighbours[q] = total * total / squares
+            posterior[q, v] /= total[q]

@@ -40,6 +40,24 @@ def test_stacking_finds_the_best_pool(seed: int, count: int) -> None:
         assert np.log(density @ other).mean() <= best + 1e-6
 
 
+@given(st.integers(0, 2**32 - 1), st.integers(1, 5), st.sampled_from([1e-6, 1e-2, 1.0, 30.0]))
+def test_stacking_is_optimal(seed: int, count: int, apart: float) -> None:
+    """The conditions of Karush, Kuhn and Tucker: no prediction is worth more than the pool, which is worth 1.
+
+    Whether predictions are nearly the same, or rule out what the others say.
+    """
+    rng = np.random.default_rng(seed)
+    density = rng.exponential(size=(rng.integers(1, 200), 1)) ** 3 * np.exp(rng.normal(0.0, apart, (1, count)))
+    density = density * np.exp(rng.normal(0.0, apart, (len(density), count)))
+    density[rng.random(density.shape) < 0.1] = 0.0
+    weights = stacking_weights(density)
+    some = density[density.max(axis=1) > 0.0]
+    pool = np.maximum(some @ weights, 1e-12 * some.max(axis=1))
+    worth = (some / pool[:, None]).mean(axis=0) if len(some) else np.ones(count)
+    assert (worth <= 1.0 + 1e-3).all()
+    assert abs(weights @ worth - 1.0) < 1e-3
+
+
 def test_stacking_of_predictions_that_fail() -> None:
     dead = np.stack([np.full(50, np.nan), np.full(50, 0.3)], axis=1)
     assert stacking_weights(dead)[1] > 0.999
