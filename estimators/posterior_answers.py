@@ -159,14 +159,14 @@ class Answers(torch.nn.Module):
         seen : sequence of (n, V) tensors
             Of every level: the density of what is seen given each value; see `seen`.
         """
-        terms = self.terms(noisy, targets, levels)
+        every = zip(*(each.unbind() for each in self.terms(noisy, targets, levels)), targets, seen, strict=True)
         parts: list[Tensor] = []
-        for level, (target, w) in enumerate(zip(targets, seen, strict=True)):
-            own = terms[0][level], terms[1][level], terms[2][level]
+        for correction, quadratic, linear, target, w in every:
             if self.device.type == "cpu":
-                parts.append(_Loss.apply(*own, self._plain[target], w))  # type: ignore[no-untyped-call]
+                arrays = self._plain[target]
+                parts.append(_Loss.apply(correction, quadratic, linear, arrays, w))  # type: ignore[no-untyped-call]
             else:
-                logits = self._logits(*own, target)
+                logits = self._logits(correction, quadratic, linear, target)
                 parts.append(-torch.logsumexp(torch.log_softmax(logits, dim=-1) + w[:, None].log(), dim=-1))
         return torch.stack(parts)
 

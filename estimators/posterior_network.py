@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import NoneType
@@ -38,7 +37,6 @@ _Kind = TypeVar("_Kind", bound=Answers)
 _FORMAT = 2  # 1: columns of all sizes were brought to one unit
 _OTHER = "name another file, or remove it"
 _NEAR = 1e-9
-_FASTER = 1.5  # times, for bfloat16 to be worth its rounding
 
 
 class NetworkFile:
@@ -221,22 +219,16 @@ def trained_answers(
 
 
 def fast_matmul(device: torch.device) -> torch.dtype:
-    """Return bfloat16 where the machine multiplies matrices of it faster, else float32."""
+    """Return bfloat16 where the processor multiplies matrices of it faster, else float32.
+
+    By what it says of itself, not by the clock, which beside other work says one thing now and another then.
+    """
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    if device.type != "cpu":
-        return torch.float32
-    took = {}
-    for kind in (torch.float32, torch.bfloat16):
-        a = torch.ones(512, 512, dtype=kind)
-        a @ a
-        each = []
-        for _ in range(5):
-            begun = time.perf_counter()
-            a @ a
-            each.append(time.perf_counter() - begun)
-        took[kind] = min(each)
-    return torch.bfloat16 if took[torch.float32] > _FASTER * took[torch.bfloat16] else torch.float32
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        told: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # not in torch 2.6
+        fast = device.type == "cpu" and bool(told.get("avx512_bf16", False))
+    return torch.bfloat16 if fast else torch.float32
 
 
 def leading_components(covariance: FloatArray, shells: Sequence[int], count: int) -> list[torch.Tensor]:

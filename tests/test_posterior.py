@@ -27,8 +27,9 @@ from estimators.noised_posterior import cross_entropy
 from estimators.posterior import fit_posterior, posterior_profile
 from estimators.posterior_data import Values, hats
 from estimators.posterior_loss import corrected_loss, padded
+from estimators.posterior_network import fast_matmul
 from estimators.posterior_part import splits
-from estimators.shell_network import ShellNetwork
+from estimators.shell_network import ShellNetwork, root_mean_square_normalised
 from estimators.trainer import Look
 
 
@@ -85,6 +86,45 @@ def test_no_width_sees_farther_than_its_buffer() -> None:
         (gradient,) = torch.autograd.grad(network(x, level)[0][:, :, group].square().sum(), x)
         x = x.detach()
         assert not gradient[..., end:].any()
+
+
+@pytest.mark.parametrize(("matmul", "off"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
+def test_products_and_norms_have_the_gradients_of_plain_ones(matmul: torch.dtype, off: float) -> None:
+    """Against a masked matrix and torch's own norm; what is masked stays 0 over steps of AdamW."""
+    torch.manual_seed(0)
+    sizes = [4, 3, 0, 5, 2, 1]
+    network = ShellNetwork(sizes, 7, hidden=6, layers=1, matmul=matmul)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=0.1, weight_decay=0.1)
+    for _ in range(3):
+        optimiser.zero_grad()
+        network(torch.randn(1, 9, sum(sizes)), torch.tensor([0.3]))[0].square().sum().backward()
+        optimiser.step()
+    linears: list[Any] = [network.entry, *network.layers[0].children()][:3]
+    for linear in linears:
+        assert not linear.weight[linear.mask == 0.0].any()
+        assert linear.weight[linear.mask == 1.0].all()
+        x = torch.randn(20, linear.weight.shape[1]).to(matmul).requires_grad_()
+        above = torch.randn(20, len(linear.weight)).to(matmul)
+        own = linear(x), *torch.autograd.grad(linear(x), (x, linear.weight, linear.bias), above)
+        plain = x.float() @ (linear.weight * linear.mask).T + linear.bias
+        twin = plain, *torch.autograd.grad(plain, (x, linear.weight, linear.bias), above.float())
+        for one, other in zip(own, twin, strict=True):
+            assert one.shape == other.shape
+            assert (one - other).abs().max() < off * other.abs().max()
+    blocks = torch.randn(3, 5, 4, 6, dtype=torch.float64, requires_grad=True)
+    plain = torch.nn.functional.rms_norm(blocks, (6,), eps=1e-5)
+    torch.testing.assert_close(root_mean_square_normalised(blocks), plain)
+    assert torch.autograd.gradcheck(root_mean_square_normalised, [blocks])
+
+
+@pytest.mark.parametrize(
+    ("told", "fast"), [({"avx512_bf16": True}, True), ({"avx512_bf16": False}, False), ({}, False)]
+)
+def test_precision_is_of_the_processor(told: dict[str, bool], fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not of the clock: in another process, beside other work, the same samples have the same network."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: told, raising=False)
+    assert (fast_matmul(torch.device("cpu")) == torch.bfloat16) == fast
+    assert fast_matmul(torch.device("mps")) == torch.float32
 
 
 def test_principal_components_are_where_units_begin() -> None:
