@@ -6,7 +6,7 @@ network has learnt yet.  Where single samples hold the weight it is worthless, a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -24,7 +24,7 @@ __all__ = ["NearSamples"]
 
 Float32 = NDArray[np.float32]
 
-_ROWS = 128  # queries whose weights one thread holds together: 256 n numbers of single precision
+_ROWS, _TILE = 128, 2048  # queries and samples whose weights are held together: what fits beside a core
 _SUMMED = 128  # weights that are added in single precision
 _NOTHING = np.float32(-41.0)  # ln of the least weight: of smaller ones the squares would be denormal, and slow
 
@@ -35,32 +35,41 @@ class NearSamples:
     Parameters
     ----------
     clean : (n, d) array
-        Columns in the order A, S_1, ..., S_m, any scale.
+        Columns in the order A, S_1, ..., S_m.
     values : sequence of Values
         Of every column of A.
     sizes : sequence of int
         (|A|, |S_1|, ..., |S_m|).
     noise : KnownNoise
         Not without noise, and not of nothing but noise.
+    units : callable, optional
+        Brings some columns, which a slice names as well, to the units of noise and values: as `Part.units`.
+        Default: they are in these.
     """
 
     def __init__(
-        self, clean: FloatArray, values: Sequence[Values], sizes: Sequence[int], noise: KnownNoise
+        self,
+        clean: NDArray[np.floating],
+        values: Sequence[Values],
+        sizes: Sequence[int],
+        noise: KnownNoise,
+        units: Callable[[NDArray[np.floating], slice], FloatArray] | None = None,
     ) -> None:
-        a = sizes[0]
-        ends = np.cumsum(sizes)
-        # ln w = y x / s^2 - x^2 / 2 s^2 and what is the same for every x; of flips with 1/s^2 = 2 ln[(1 - f)/f]
-        self.scale = float(1.0 / noise.sigma if not noise.flip else np.sqrt(2.0 * np.log(1.0 / noise.flip - 1.0)))
-        by_value = np.argsort(values[0].place(clean[:, 0]), kind="stable")  # samples of one value stand in a row
-        scaled = self.scale * clean[by_value]
-        self.columns = [_Columns.of(scaled[:, [column]]) for column in range(a)]
-        self.shells = [_Columns.of(scaled[:, begin:end]) for begin, end in pairwise(ends)]
-        self.orders: list[IntArray] = []
-        self.segments: list[IntArray] = []
-        for column, each in enumerate(values):
-            place = each.place(clean[by_value, column])
-            self.orders.append(np.argsort(place, kind="stable") if column else np.zeros(0, dtype=np.int64))
-            self.segments.append(np.searchsorted(np.sort(place), np.arange(len(each.known) + 1)))
+        def columns(begin: int, end: int) -> FloatArray:
+            some = clean[:, begin:end]
+            return some.astype(np.float64) if units is None else units(some, slice(begin, end))
+
+        # ln w = (y x - x^2 / 2) / s^2 and what is the same for every x; of flips with 1/s^2 = 2 ln[(1 - f)/f]
+        self.snr = 1.0 / noise.sigma**2 if not noise.flip else 2.0 * np.log(1.0 / noise.flip - 1.0)
+        own = [columns(column, column + 1) for column in range(sizes[0])]
+        places = [each.place(column[:, 0]) for each, column in zip(values, own, strict=True)]
+        by_value = np.argsort(places[0], kind="stable")  # samples of one value stand in a row
+        self.columns = [_Columns.of(column[by_value], begin) for begin, column in enumerate(own)]
+        self.shells = [
+            _Columns.of(columns(begin, end)[by_value], begin) for begin, end in pairwise(np.cumsum(sizes).tolist())
+        ]
+        self.known = [len(each.known) for each in values]
+        self.rows = [_in_tiles(place[by_value]) for place in places]
 
     @property
     def groups(self) -> int:
@@ -82,25 +91,35 @@ class NearSamples:
         until : int
             Groups from the narrowest on; wider ones are left out.
         """
-        scaled = (self.scale * noisy).astype(np.float32)
-        order, segments = self.orders[target], self.segments[target]
-        found = np.empty((len(noisy), until, len(segments) - 1))
+        order, place = self.rows[target]
+        known, n = self.known[target], len(order)
+        found = np.empty((len(noisy), until, known))
         neighbours = np.empty((len(noisy), until))
         parts = [*self.columns[:target], *self.shells[: until - 1]]
-        begins = [*range(target), *np.cumsum([len(self.columns), *(len(each.clean.T) for each in self.shells)])]
+        seen = [(self.snr * noisy[:, part.which]).astype(np.float32) for part in parts]
 
         def job(start: int, stop: int) -> None:
             # a row for every sample, queries beside one another: all loops are over these
-            weights, gain = np.zeros((2, len(self.shells[0].clean), stop - start), dtype=np.float32)
-            most = np.zeros(stop - start, dtype=np.float32)
-            rows, seen = slice(start, stop), np.ascontiguousarray(scaled[start:stop].T)
-            for number, (begin, part) in enumerate(zip(begins, [*parts, None], strict=False)):
-                group = number - target
-                if group >= 0:
-                    _by_value(weights, most, order, segments, found[rows, group], neighbours[rows, group])
-                if part is not None and part.clean.shape[1]:
-                    np.matmul(part.clean, seen[begin : begin + part.clean.shape[1]], out=gain)
-                    _narrow(weights, gain, part.half_square, most)
+            rows = [np.ascontiguousarray(each[start:stop].T) for each in seen]
+            weights, gain = np.empty((2, min(_TILE, n), stop - start), dtype=np.float32)
+            posterior = np.zeros((until, known, stop - start))
+            total, squares = np.zeros((2, until, stop - start))
+            most = np.full((until, stop - start), -np.inf, dtype=np.float32)  # of the tiles so far
+            for begin in range(0, n, _TILE):
+                tile = slice(begin, min(begin + _TILE, n))
+                w, more = weights[: tile.stop - begin], gain[: tile.stop - begin]
+                w[:], top = 0.0, np.zeros(stop - start, dtype=np.float32)
+                for number in range(len(parts) + 1):
+                    if number and len(rows[number - 1]):
+                        part = parts[number - 1]
+                        np.matmul(part.clean[tile], rows[number - 1], out=more)
+                        _narrow(w, more, part.half_square[tile], np.float32(self.snr), top)
+                    group = number - target
+                    if group >= 0:
+                        sums = most[group], total[group], squares[group], posterior[group]
+                        _by_value(w, top, order[tile], place[tile], *sums)
+            found[start:stop] = (posterior / total[:, None]).transpose(2, 0, 1)
+            neighbours[start:stop] = (total**2 / squares).T
 
         with one_blas_thread():
             for_ranges(job, len(noisy), chunk=_ROWS)
@@ -109,58 +128,83 @@ class NearSamples:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Columns:
-    """Scaled clean columns (n, k) of single precision, and half their squared length (n,)."""
+    """Clean columns (n, k) of single precision, which they are, and half their squared length (n,).
+
+    Those that are the same in all samples say nothing.
+    """
 
     clean: Float32
+    which: IntArray
     half_square: Float32
 
     @classmethod
-    def of(cls, scaled: FloatArray) -> _Columns:
-        half = 0.5 * (scaled**2).sum(axis=1)
-        return cls(np.ascontiguousarray(scaled, dtype=np.float32), half.astype(np.float32))
+    def of(cls, clean: FloatArray, begin: int) -> _Columns:
+        vary = np.flatnonzero((clean != clean[:1]).any(axis=0))
+        some = np.ascontiguousarray(clean[:, vary])
+        half = 0.5 * np.einsum("nk,nk->n", some, some)
+        return cls(some.astype(np.float32), vary + begin, half.astype(np.float32))
+
+
+def _in_tiles(place: IntArray) -> tuple[IntArray, IntArray]:
+    """Rows of every tile, counted from its first, by the value they have; and these values."""
+    begins = range(0, len(place), _TILE)
+    order = np.concatenate([np.argsort(place[begin : begin + _TILE], kind="stable") for begin in begins])
+    return order, place[order + np.repeat(np.arange(len(begins)) * _TILE, _TILE)[: len(place)]]
 
 
 @numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz", "arcp"}, error_model="numpy")
-def _narrow(log_weights: Float32, gain: Float32, half_square: Float32, most: Float32) -> None:  # pragma: no cover
+def _narrow(
+    log_weights: Float32, gain: Float32, half_square: Float32, snr: np.float32, top: Float32
+) -> None:  # pragma: no cover
     """Add to ln w (samples, queries) what more columns say, and tell the largest of every query."""
-    most[:] = -np.inf
+    top[:] = -np.inf
     for j in range(len(log_weights)):
-        row, more, less = log_weights[j], gain[j], half_square[j]
+        row, more, less = log_weights[j], gain[j], snr * half_square[j]
         for q in range(len(row)):
             value = row[q] + (more[q] - less)
             row[q] = value
-            most[q] = value if value > most[q] else most[q]
+            top[q] = value if value > top[q] else top[q]
 
 
 @numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz", "arcp"}, error_model="numpy")
 def _by_value(
     log_weights: Float32,
-    most: Float32,
+    top: Float32,
     order: IntArray,
-    segments: IntArray,
+    place: IntArray,
+    most: Float32,
+    total: FloatArray,
+    squares: FloatArray,
     posterior: FloatArray,
-    neighbours: FloatArray,
 ) -> None:  # pragma: no cover
-    """Weights of every query, summed over the samples of each value; (sum w)^2 / sum w^2."""
+    """Add weights of a tile to those of the tiles before, all as parts of the largest of every query.
+
+    Sums over the samples of each value (values, queries), of all w, and of all w^2.
+    """
     many = len(most)
-    one, two = np.empty(many, dtype=np.float32), np.empty(many, dtype=np.float32)
-    total, squares = np.zeros(many), np.zeros(many)
-    posterior[:] = 0.0
-    for v in range(len(segments) - 1):
-        for begin in range(segments[v], segments[v + 1], _SUMMED):
-            one[:] = 0.0
-            two[:] = 0.0
-            for j in range(begin, min(begin + _SUMMED, segments[v + 1])):
-                row = log_weights[order[j] if len(order) else j]
-                for q in range(many):
-                    w = fast_exp(max(row[q] - most[q], _NOTHING))
-                    one[q] += w
-                    two[q] += w * w
-            for q in range(many):
-                posterior[q, v] += one[q]
-                total[q] += one[q]
-                squares[q] += two[q]
     for q in range(many):
-        neighbours[q] = total[q] * total[q] / squares[q]
-        for v in range(len(segments) - 1):
-            posterior[q, v] /= total[q]
+        if top[q] > most[q]:
+            less = np.exp(np.float64(most[q]) - np.float64(top[q]))
+            total[q] *= less
+            squares[q] *= less * less
+            for v in range(len(posterior)):
+                posterior[v, q] *= less
+            most[q] = top[q]
+    one, two = np.empty(many, dtype=np.float32), np.empty(many, dtype=np.float32)
+    begin = 0
+    while begin < len(order):
+        v, end = place[begin], begin
+        one[:] = 0.0
+        two[:] = 0.0
+        while end < len(order) and place[end] == v and end - begin < _SUMMED:
+            row = log_weights[order[end]]
+            for q in range(many):
+                w = fast_exp(max(row[q] - most[q], _NOTHING))
+                one[q] += w
+                two[q] += w * w
+            end += 1
+        for q in range(many):
+            posterior[v, q] += one[q]
+            total[q] += one[q]
+            squares[q] += two[q]
+        begin = end

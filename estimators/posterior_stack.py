@@ -5,7 +5,7 @@ Bits that obey parities have the uniform distribution over all that do in place 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from scipy.special import ndtri
 
 from estimators.held_out import HeldOut, Sides, in_turn
 from estimators.known_noise import KnownNoise
-from estimators.noised_posterior import cross_entropy, flipped_cross_entropy
+from estimators.noised_posterior import Blur, flipped_cross_entropy
 from estimators.posterior_data import Start, Values
 from estimators.posterior_mixture import NearSamples
 from estimators.posterior_part import Part, spread
@@ -30,7 +30,7 @@ _WEIGHED_BY, _MORE = 2000, 1.5  # samples that weights begin with, at most; time
 _SOME = 4  # one in so many is read by weights of the halves as well
 _STACKED = 1.0  # of the range of A: their noise, at most; more would hide which is better
 _FEW = 1.5  # effective neighbours, below which the mixture is not looked at: it repeats single samples
-_LITTLE = 0.01  # weight of the mixture that is not worth its time
+_LITTLE, _WORTH = 0.01, 5e-5  # weight of the mixture, and nats that it gains, that are not worth its time
 
 Predictions = tuple[FloatArray, FloatArray, FloatArray]  # (samples, groups, values): network, Gaussian, mixture
 
@@ -47,7 +47,7 @@ def held_out_entropies(
         start = part.start(noise, sizes)
         near = None
         if mixture and (noise.sigma > 0.0 or noise.flip > 0.0):
-            near = NearSamples(part.units(x[part.train]), part.values, sizes, start.noise)
+            near = NearSamples(x[part.train], part.values, sizes, start.noise, part.units)
         stack = Stack(part, start, seed, near)
         stack.weigh(part.units(x[spread(part.validation, _WEIGHED_BY)]))
         total, moved = np.zeros((len(sizes), len(part.test))), []
@@ -81,6 +81,7 @@ class Stack:
         self.weights: list[list[FloatArray]] = []  # by all, and by halves; of every column of A, as of `_chosen`
         self.densities: list[tuple[FloatArray, FloatArray]] = []  # of what was seen of every column of A
         self.chosen_by = 0  # samples
+        self.blurs = [_blur(self.noise, each) for each in self.values]
         key = (_SIDES, part.number, *self.noise.key)
         self.sides = Sides(np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key)))
 
@@ -104,21 +105,22 @@ class Stack:
         total, moved = np.zeros((len(self.weights[0][0]), len(clean))), 0.0
         some = slice(None, None, _SOME)
         for target, predictions in enumerate(self._predictions(clean, SEEN, turn)):
-            own = clean[:, target]
-            found = self._pooled(self.weights[0][target], predictions, own, self.values[target])
-            few = (predictions[0][some], predictions[1][some], predictions[2][some])
-            halves = [self._pooled(each[target], few, own[some], self.values[target]) for each in self.weights[1:]]
+            own, blur = clean[:, target], self.blurs[target]
+            coarse = predictions if blur is None else _each(blur.coarse, predictions)
+            found = self._pooled(self.weights[0][target], coarse, own, target)
+            few = _each(lambda each: each[some], coarse)
+            halves = [self._pooled(each[target], few, own[some], target) for each in self.weights[1:]]
             total, moved = total + found, moved + (np.stack(halves) - found[:, some]).mean(axis=2)
             self._learn(target, predictions, own, (SEEN, turn))
         if self.sides.count >= _MORE * self.chosen_by:
             self._choose()
         return total, np.asarray(moved)
 
-    def _pooled(
-        self, weights: FloatArray, predictions: Predictions, clean: FloatArray, values: Values
-    ) -> FloatArray:
+    def _pooled(self, weights: FloatArray, coarse: Predictions, clean: FloatArray, target: int) -> FloatArray:
         """Cross-entropies of pools (groups, samples)."""
-        network, gaussian, mixture = predictions
+        network, gaussian, mixture = coarse
+        values, blur = self.values[target], self.blurs[target]
+        share = values.share if blur is None else blur.coarse(values.share)
         stacked = np.empty((len(weights), *gaussian[:, 0].shape))
         least = 1.0 / (
             self.chosen_by + 1.0
@@ -128,28 +130,28 @@ class Stack:
             narrower = w[0] * network[:, group] + w[1] * gaussian[:, group] + w[2] * narrower
             if w[3]:
                 narrower += w[3] * mixture[:, group]
-            stacked[group] = narrower + least * (values.share - narrower)
+            stacked[group] = narrower + least * (share - narrower)
         every = stacked.reshape(-1, stacked.shape[2])
-        return self._entropy(every, np.tile(clean, len(weights)), values).reshape(len(weights), -1)
+        return self._entropy(every, np.tile(clean, len(weights)), target).reshape(len(weights), -1)
 
     def _choose(self) -> None:
         """Weights of the highest likelihood of all that was seen so far, and of the halves of it."""
         self.chosen_by = self.sides.count
-        every = np.ones((1, self.chosen_by), dtype=np.bool_)
-        rows = np.concatenate([every, self.sides.sides])
-        self.weights = [[_chosen(p[:, half], m[:, half]) for p, m in self.densities] for half in rows]
-        used = np.any([w[:, 3] > 0.0 for each in self.weights for w in each], axis=0)
+        self.weights = [[_chosen(p, m) for p, m in self.densities]]
+        used = np.any([w[:, 3] > 0.0 for w in self.weights[0]], axis=0)
         self.until = int(np.flatnonzero(used)[-1]) + 1 if used.any() else 0
+        for half in self.sides.sides:
+            self.weights.append([_chosen(p[:, half], m[:, half, : self.until]) for p, m in self.densities])
 
-    def _entropy(self, posterior: FloatArray, clean: FloatArray, values: Values) -> FloatArray:
+    def _entropy(self, coarse: FloatArray, clean: FloatArray, target: int) -> FloatArray:
+        values, blur = self.values[target], self.blurs[target]
+        if blur is not None:
+            return blur.coarse_entropies(coarse, clean)[0]
         if self.noise.flip:
             if len(values.known) == 1:  # its noise alone, whatever is known of the rest
                 return np.zeros(len(clean))
-            return flipped_cross_entropy(posterior, values.place(clean), self.noise.flip)[0]
-        if self.noise.sigma == 0.0:
-            return -np.log(posterior[np.arange(len(clean)), values.place(clean)])
-        variance = self.noise.sigma**2
-        return cross_entropy(posterior, values.known, clean, 1.0 / (variance + values.bin_variance))[0]
+            return flipped_cross_entropy(coarse, values.place(clean), self.noise.flip)[0]
+        return -np.log(coarse[np.arange(len(clean)), values.place(clean)])
 
     def _learn(self, target: int, predictions: Predictions, own: FloatArray, key: tuple[int, int]) -> None:
         """Keep the densities of what is seen of a column of A: (draws, n, groups, 2), and of the mixture."""
@@ -198,6 +200,22 @@ class Stack:
             yield np.where(known, network[0], gaussian[0]), gaussian[0], mixture
 
 
+def _blur(noise: KnownNoise, values: Values) -> Blur | None:
+    """What Gaussian noise makes of the values."""
+    if noise.flip or noise.sigma == 0.0:
+        return None
+    return Blur.of(values.known, 1.0 / (noise.sigma**2 + values.bin_variance))
+
+
+def _mean_log(density: FloatArray) -> float:
+    return float(np.log(np.maximum(density, np.finfo(np.float64).tiny)).mean())
+
+
+def _each(change: Callable[[FloatArray], FloatArray], predictions: Predictions) -> Predictions:
+    network, gaussian, mixture = predictions
+    return change(network), change(gaussian), change(mixture)
+
+
 def _chosen(plain: FloatArray, mixed: FloatArray) -> FloatArray:
     """Weights (groups, 4) of the network, the Gaussian, the next narrower pool, and the mixture.
 
@@ -212,7 +230,8 @@ def _chosen(plain: FloatArray, mixed: FloatArray) -> FloatArray:
         if group < mixed.shape[1]:
             more = np.concatenate([each, mixed[:, [group]]], axis=1)
             found = stacking_weights(more)
-            if found[3] >= _LITTLE:
+            gain = _mean_log(more @ found) - _mean_log(each @ weights[group, :3])
+            if found[3] >= _LITTLE and gain >= _WORTH:
                 weights[group], each = found, more
         narrower = each @ weights[group, : each.shape[1]]
     return weights

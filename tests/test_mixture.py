@@ -106,6 +106,21 @@ def test_the_noise_is_integrated(snr: float) -> None:
     assert not none.any()
 
 
+@pytest.mark.parametrize(("apart", "off"), [(0.99, 1e-8), (1.99, 1e-7), (2.5, 1e-8), (5.0, 3e-5)])
+@pytest.mark.parametrize("rare", [0.5, 1e-3, 1e-9])
+def test_nodes_are_as_many_as_values_are_apart(apart: float, rare: float, off: float) -> None:
+    """Of two values, which nothing stands for, whether likely or not."""
+    values, posterior = np.array([0.0, apart]), np.array([[1.0 - rare, rare]] * 2)
+    found, _ = cross_entropy(posterior, values, values, 1.0)
+    for x, own in zip(values, found, strict=True):
+
+        def loss(z: float, x: float = float(x)) -> float:
+            kernel = np.exp(-0.5 * (x + z - values) ** 2) / np.sqrt(2.0 * np.pi)
+            return float(-np.log(posterior[0] @ kernel) * np.exp(-0.5 * z * z) / np.sqrt(2.0 * np.pi))
+
+        assert own == pytest.approx(quad(loss, -12, 12, limit=400, epsabs=1e-12)[0], abs=off)
+
+
 def test_a_bit_without_noise_or_with_nothing_else() -> None:
     known, _ = flipped_cross_entropy(np.array([[0.25, 0.75]]), np.array([1]), 0.0)
     assert known[0] == pytest.approx(-np.log(0.75))

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import estimators.posterior_mixture as posterior_mixture
 from cmi.exact import GaussianField
 from estimators.held_out import HeldOut, in_turn
 from estimators.known_noise import KnownNoise
@@ -64,15 +65,18 @@ def test_stacking_of_predictions_that_fail() -> None:
     np.testing.assert_allclose(stacking_weights(np.zeros((10, 3))), 1.0 / 3.0)
 
 
+@pytest.mark.parametrize("tile", [64, 2048])
 @pytest.mark.parametrize("noise", [KnownNoise.of(2.0, None), KnownNoise.of(0.05, None), KnownNoise.of(None, 0.2)])
-def test_the_mixture_is_that_of_its_formula(noise: KnownNoise) -> None:
-    """Of two columns of A, the second given the noisy first; sums over samples written out."""
+def test_the_mixture_is_that_of_its_formula(noise: KnownNoise, tile: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two columns of A, the second given the noisy first; sums over samples written out, one column constant."""
+    monkeypatch.setattr(posterior_mixture, "_TILE", tile)
     rng = np.random.default_rng(0)
     sizes, d = (2, 3, 0, 4), 9
     clean = rng.integers(0, 2, (300, d)).astype(float)
     if not noise.flip:
         clean[:, 2:] += rng.standard_normal((300, d - 2))
         clean[:, :2] += rng.integers(0, 3, (300, 2))
+    clean[:, 3] = 1.0
     values = tuple(Values.of(clean[:, column]) for column in range(2))
     near = NearSamples(clean, values, sizes, noise)
     noisy = noise.applied(clean[:5] + 0.0, 1)
