@@ -108,7 +108,8 @@ class NearSamples:
             for begin in range(0, n, _TILE):
                 tile = slice(begin, min(begin + _TILE, n))
                 w, more = weights[: tile.stop - begin], gain[: tile.stop - begin]
-                w[:], top = 0.0, np.zeros(stop - start, dtype=np.float32)
+                w[:] = 0.0
+                top = np.zeros(stop - start, dtype=np.float32)
                 for number in range(len(parts) + 1):
                     if number and len(rows[number - 1]):
                         part = parts[number - 1]

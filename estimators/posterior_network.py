@@ -215,6 +215,8 @@ def trained_answers(
         file.keep(number, {**state, "matmul": str(matmul).removeprefix("torch.")})
 
     training = train(answers, starts, clean, validation, settings, saved=saved, save=save, progress=progress)
+    if not answers.network.nested:
+        raise ValueError(f"the network in {file.path} is damaged: narrow buffers see beyond themselves; {_OTHER}")
     return answers, training
 
 

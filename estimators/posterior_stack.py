@@ -122,9 +122,8 @@ class Stack:
         values, blur = self.values[target], self.blurs[target]
         share = values.share if blur is None else blur.coarse(values.share)
         stacked = np.empty((len(weights), *gaussian[:, 0].shape))
-        least = 1.0 / (
-            self.chosen_by + 1.0
-        )  # of every pool: a value that no sample it was weighed by had is possible
+        # of every pool: a value that no sample had that it was weighed by is possible
+        least = 1.0 / (self.chosen_by + 1.0)
         narrower = gaussian[:, 0]
         for group, w in enumerate(weights):
             narrower = w[0] * network[:, group] + w[1] * gaussian[:, group] + w[2] * narrower

@@ -106,6 +106,12 @@ class ShellNetwork(nn.Module):
             rows.zero_()
             rows[:, first : first + len(columns)] = mixed.T
 
+    @property
+    def nested(self) -> bool:
+        """Whether no unit sees farther out than its own group: training keeps it so, a damaged file need not."""
+        linear = [module for module in self.modules() if isinstance(module, _Triangular)]
+        return not any(bool(each.weight[each.mask == 0.0].any()) for each in linear)
+
     def forward(self, inputs: Tensor, level: Tensor, parities: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return logits (levels, n, groups, outputs) and gates (levels, groups).
 
@@ -218,7 +224,7 @@ class _Product(torch.autograd.Function):
             by_weight[a:b, columns:] = 0.0
             if by_x is None:
                 continue
-            if columns == x.shape[1]:
+            if b == len(weight):
                 torch.mm(y[:, a:b], weight[a:b], out=by_x)
             else:
                 by_x[:, :columns].addmm_(y[:, a:b], weight[a:b, :columns])

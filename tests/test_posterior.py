@@ -100,7 +100,8 @@ def test_products_and_norms_have_the_gradients_of_plain_ones(matmul: torch.dtype
         network(torch.randn(1, 9, sum(sizes)), torch.tensor([0.3]))[0].square().sum().backward()
         optimiser.step()
     linears: list[Any] = [network.entry, *network.layers[0].children()][:3]
-    for linear in linears:
+    ends = ShellNetwork([4, 3, 5, 2, 0, 0], 7, hidden=6, layers=1, matmul=matmul).entry  # the last shells are empty
+    for linear in [*linears, ends]:
         assert not linear.weight[linear.mask == 0.0].any()
         assert linear.weight[linear.mask == 1.0].all()
         x = torch.randn(20, linear.weight.shape[1]).to(matmul).requires_grad_()

@@ -81,6 +81,12 @@ def test_files_of_other_networks_are_refused(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(ValueError, match="trained for other levels"):
         fit_posterior(x, sizes, **{**options, "snrs": [0.1]}, network=file)
     assert file.read_bytes() == kept
+    content = torch.load(file, weights_only=True)
+    for weight in content["parts"]["0"]["kept"]:
+        weight.add_(0.1)
+    torch.save(content, file)
+    with pytest.raises(ValueError, match="damaged: narrow buffers see beyond themselves; name another file"):
+        fit_posterior(x, sizes, **options, network=file)
     torch.save({**torch.load(file, weights_only=True), "phase-scan": 1}, file)
     with pytest.raises(ValueError, match="of another version of phase-scan: name another file"):
         fit_posterior(x, sizes, **options, network=file)
