@@ -23,8 +23,8 @@ from estimators.threads import for_ranges
 
 __all__ = ["Blur", "cross_entropy", "flipped_cross_entropy"]
 
-# how far apart values are, in units of the noise, and nodes of the quadrature: they err by 1e-9, 2e-8, and 64 by 7e-7
-# on average over what a posterior of two values says; of single samples, 8 sigma off and given 1e-11, by 5e-4
+# how far apart values are, in units of the noise, and nodes of the quadrature: they err by 1e-9, 2e-8, and 64 by
+# 7e-7 on average over what a posterior of two values says; of single samples, 8 sigma off and given 1e-11, by 5e-4
 _NODES = ((1.0, 16), (2.0, 32), (np.inf, 64))
 _FINE = 0.0625  # of the noise: values that lie closer share their weight between points so far apart
 _CHUNK = 64
@@ -58,7 +58,7 @@ def cross_entropy(
     Returns
     -------
     entropy, excess : (q,) arrays
-        Differences of the entropy are good to 1e-5; the excess is 0 without `squares`.
+        Differences of its means are good to 1e-5; the excess is 0 without `squares`.
 
     Examples
     --------
