@@ -278,7 +278,7 @@ def draw_curves(scans: Mapping[str, PhaseScan], published: Published | None, tit
     for ax in axes[::2]:
         ax.set_ylabel("I(A:C|B$_r$)  [nats]", fontsize=9)
     handles, labels = axes[-1].get_legend_handles_labels()  # every method answers at the highest level
-    figure.legend(handles, labels, loc="outside upper right", ncols=len(labels), fontsize=7, frameon=False)
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=7, frameon=False)
     figure.suptitle(title, fontsize=9, x=0.01, ha="left")
     figure.savefig(file, dpi=200)
 
