@@ -257,12 +257,12 @@ class PhaseScan:
         self.dataset.stderr.values[i] = profile.stderr
         self.dataset.bias.values[i] = profile.bias
         self.dataset.covariance.values[i] = profile.covariance
-        self.dataset.finished.values[i] = 1
         if profile.local.shape[1] > 1:
             self._blocks(profile.local.shape[1]).values[i] = profile.local.T
         for name, values in profile.diagnostics.items():
             self._diagnostic(name).values[i] = values
         self._warn(profile.warnings, t)
+        self.dataset.finished.values[i] = 1  # the last thing: an interrupt may fall between any two of these
 
     def _blocks(self, count: int) -> xr.DataArray:
         if "blocks" not in self.dataset:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from cmi.workers import heed
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -35,10 +37,12 @@ class Advance:
 
     def __call__(self, done: int, total: int) -> None:
         """Show how much is done."""
+        heed()
         self.show(self.what, done, total)
 
     def training(self, look: Any) -> None:
         """Show the steps of a training, and its held-out loss."""
+        heed()
         self.show(f"training, held-out loss {look.held_out:.4f}", look.step, look.total)
 
 

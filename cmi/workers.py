@@ -5,6 +5,7 @@ Imports nothing heavy: the command line uses it before anything else.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -12,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-__all__ = ["signals", "uninterrupted", "workers"]
+__all__ = ["heed", "signals", "uninterrupted", "workers"]
 
 
 _PATIENCE = 3.0  # seconds in which workers are ended and scans are saved
+_pressed = threading.Event()  # within `signals`: there was an interrupt
 
 
 @contextmanager
@@ -48,12 +50,14 @@ def workers(count: int) -> Iterator[Executor | None]:
 def signals() -> Iterator[None]:
     """Treat SIGTERM and SIGHUP like Ctrl-C: keep what is finished, end the workers.
 
-    What follows within a few seconds is taken for the same interrupt: the first one is still being answered.
+    What follows within a few seconds is taken for the same interrupt: the first one is still being answered.  What
+    fails after an interrupt failed of it: compiled code that it falls into may make another error of it.
     """
     import math
     import signal
-    import threading
     import time
+
+    import typer
 
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -66,6 +70,7 @@ def signals() -> Iterator[None]:
         if time.monotonic() - last < _PATIENCE:
             return
         last = time.monotonic()
+        _pressed.set()
         raise KeyboardInterrupt
 
     names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
@@ -74,9 +79,22 @@ def signals() -> Iterator[None]:
     before = {name: signal.signal(getattr(signal, name), interrupt) for name in names}
     try:
         yield
+    except (typer.Exit, typer.Abort):
+        raise
+    except Exception as error:
+        if _pressed.is_set():
+            raise KeyboardInterrupt from error
+        raise
     finally:
+        _pressed.clear()
         for name, handler in before.items():
             signal.signal(getattr(signal, name), handler)
+
+
+def heed() -> None:
+    """Raise KeyboardInterrupt if one was raised and lost: Python drops what is raised in a finalizer."""
+    if _pressed.is_set():
+        raise KeyboardInterrupt
 
 
 @contextmanager

@@ -118,7 +118,7 @@ def test_interrupting_keeps_what_was_finished(
         workers,
     ]
     code, screen = interrupted(arguments, tmp_path, times)
-    assert code == 130
+    assert code == 130, screen
     assert "levels finished, kept in s.partial.nc" in screen
     assert "Traceback" not in screen
     assert not (tmp_path / "s.nc").exists()
@@ -153,6 +153,30 @@ def test_the_partial_file_overwrites_nothing_and_can_be_resumed(tmp_path: Path, 
     )
     cut(1)
     assert "there is no --out to keep it in" in call("run", "digits", *FAST).stderr.replace("\n", " ")
+
+
+@pytest.mark.parametrize("becomes", ["nothing", "another error"])
+def test_an_interrupt_that_is_lost_is_heeded(
+    becomes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python drops what is raised in a finalizer, and compiled code may make another error of it."""
+    put, done = PhaseScan.put, []
+
+    def lose(self: PhaseScan, *arguments: object) -> None:
+        put(self, *arguments)  # type: ignore[arg-type]
+        done.append(arguments)
+        if len(done) == 2:
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+            if becomes == "another error":
+                raise SystemError("returned a result with an exception set")
+
+    monkeypatch.setattr(PhaseScan, "put", lose)
+    result = call("run", "digits", *FAST, "--out", tmp_path / "s.nc")
+    assert result.exit_code == 130, result.stderr
+    assert "2 of 3 levels finished, kept in" in result.stderr
+    monkeypatch.undo()
+    fails("no scan file", "show", tmp_path / "s.nc")  # what fails later is an error as ever
 
 
 def test_the_scan_is_safe_before_it_is_printed(tmp_path: Path) -> None:
