@@ -50,7 +50,7 @@ def test_what_is_trained_is_near_the_exact_loss() -> None:
         "global": GlobalDenoiser((1, 5, 5), width=16),
     }
     for name, net in made.items():
-        train_denoiser(net, images, steps=600, batch=64, device="cpu")
+        train_denoiser(net, images, steps=400, batch=64, device="cpu")
         nets[name] = net
         nets[f"exact {name}"] = GaussianDenoiser(FIELD.covariance, shape=(1, 5, 5), radius=net.radius)
     scores = score_denoisers(nets, FIELD.sample(4000, 1), [0.1, 0.3, 0.5, 0.7, 0.9], reference="exact global")

@@ -95,11 +95,17 @@ def test_it_runs_and_does_not_train_twice(
     assert {file.name for file in tmp_path.iterdir()} > {"gaps.png", "plan.png", "trade_off.png", "scores.nc"}
     kept = {file: file.stat().st_mtime_ns for file in tmp_path.glob("*.pt")}
     assert len(kept) == 4
-    hybrid.main()
+
+    def enough(*arguments: object) -> None:
+        raise StopIteration
+
+    monkeypatch.setattr(hybrid, "schedules", enough)  # what is drawn again is drawn the same
+    with pytest.raises(StopIteration):
+        hybrid.main()
     assert {file: file.stat().st_mtime_ns for file in tmp_path.glob("*.pt")} == kept
-    assert (
-        capsys.readouterr().out.split("plan: ")[1].split("s per")[0] == first.split("plan: ")[1].split("s per")[0]
-    )
+    again = capsys.readouterr().out.split("plan: ")[1]
+    assert again
+    assert first.split("plan: ")[1].startswith(again)
 
 
 def test_what_a_plan_is_compared_with() -> None:

@@ -156,9 +156,7 @@ def test_the_partial_file_overwrites_nothing_and_can_be_resumed(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("becomes", ["nothing", "another error"])
-def test_an_interrupt_that_is_lost_is_heeded(
-    becomes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupt_that_is_lost_is_heeded(becomes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Python drops what is raised in a finalizer, and compiled code may make another error of it."""
     put, done = PhaseScan.put, []
 
