@@ -167,8 +167,8 @@ def test_the_length_of_an_endless_system(model: GaussianModel, levels: list[floa
 @pytest.mark.parametrize(
     ("model", "samples", "level", "runs", "least"),
     [
-        (GaussianChain(L=25), 2000, 0.65, 100, 86),
-        (GaussianChain(L=25), 20000, 0.5, 100, 86),
+        (GaussianChain(L=25), 2000, 0.65, 60, 51),
+        (GaussianChain(L=25), 20000, 0.5, 60, 51),
         (GaussianField(L=11), 20000, 0.8, 30, 23),
     ],
 )
