@@ -49,7 +49,7 @@ if real:
     images = hybrid.open_images(folder, settings, seed=0)
 else:
     minutes = (0.01, 0.02) if SMALL else (0.05, 0.1)
-    settings = hybrid.Settings(*minutes, width=8, global_width=8, scored=150, drawn=60, steps=20, radii=(0, 1, 2))
+    settings = hybrid.Settings(*minutes, width=8, global_width=8, scored=150, drawn=50, steps=12, radii=(0, 1, 2))
     data = open_dataset("digits")
     every = images_of(data)
     images = hybrid.Images(every[:1300], every[1300:1450], every[1450:])

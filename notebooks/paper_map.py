@@ -48,7 +48,7 @@ folder = Path(os.environ.get("PHASE_SCAN_DATA", "../shared/data")) / "mnist"
 real = folder.is_dir()
 data = paper_map.images(folder) if real else open_dataset("digits")
 if SMALL:
-    data = open_dataset("digits", limit=600)
+    data = open_dataset("digits", limit=300)
 file = Path(os.environ.get("PHASE_SCAN_REFERENCE", "../shared/reference")) / "mnist-mine.csv"
 published = paper_map.Published.read(file) if file.is_file() and real and not SMALL else None
 kept = Path(os.environ.get("PHASE_SCAN_PAPER_MAP") or tempfile.mkdtemp())

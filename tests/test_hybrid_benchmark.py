@@ -30,7 +30,7 @@ from cmi.denoise import (  # noqa: E402
 from cmi.denoise.networks import Preconditioned  # noqa: E402
 from cmi.exact import GaussianField  # noqa: E402
 
-SMALL = hybrid.Settings(0.01, 0.02, width=8, global_width=8, scored=120, drawn=60, steps=12, radii=(0, 1, 3))
+SMALL = hybrid.Settings(0.01, 0.02, width=8, global_width=8, scored=120, drawn=50, steps=12, radii=(0, 1, 3))
 
 
 @pytest.fixture(scope="module")

@@ -350,7 +350,7 @@ def test_few_widths_do_not_fake_a_length() -> None:
     """Flat curves with scatter of their own: a decay is claimed in about 2.5 %, with four widths as with eight."""
     for n in (4, 8):
         rng = np.random.default_rng(n)
-        curves = np.exp(0.1 * rng.standard_normal((400, n)))
+        curves = np.exp(0.1 * rng.standard_normal((200, n)))
         claimed = [fit_markov_length(R[:n], y, np.diag((0.001 * y) ** 2)).success for y in curves]
         assert np.mean(claimed) < 0.05
 

@@ -90,24 +90,24 @@ def test_rising_curves_are_no_flanks() -> None:
 @pytest.mark.parametrize("widths", [4, 8])
 @pytest.mark.parametrize("claimed", [1.0, 0.05])
 def test_false_positive_rate_from_errors_alone(widths: int, claimed: float) -> None:
-    """60 scans of seven equal lengths, scattered by 10 %, known or not: a crossover in at most 5 %."""
+    """40 scans of seven equal lengths, scattered by 10 %, known or not: a crossover in at most 5 %."""
     verdicts = []
-    for seed in range(60):
+    for seed in range(40):
         scan = scan_with_lengths([1.5] * 7, 0.1, seed)
         scan.dataset.covariance.values *= claimed**2
         scan.dataset.cmi.values[:, widths:] = np.nan
         verdicts.append(locate_transition(scan).verdict)
-    assert verdicts.count("crossover") <= 3
+    assert verdicts.count("crossover") <= 2
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("n", [500, 5000])
 def test_false_positive_rate_from_samples(n: int) -> None:
-    """Gaussian chains have no transition: of 40 data sets at most 2 may be called a crossover."""
+    """Gaussian chains have no transition: of 24 data sets at most one may be called a crossover."""
     verdicts = [
         locate_transition(phase_scan(chain_in_space(n, 21, 0.9, seed), levels=np.linspace(0.1, 0.9, 9))).verdict
-        for seed in range(40)
+        for seed in range(24)
     ]
-    assert verdicts.count("crossover") <= 2
+    assert verdicts.count("crossover") <= 1
     assert verdicts.count("transition") == 0
-    assert verdicts.count("none") > 20
+    assert verdicts.count("none") > 12
