@@ -50,8 +50,8 @@ def workers(count: int) -> Iterator[Executor | None]:
 def signals() -> Iterator[None]:
     """Treat SIGTERM and SIGHUP like Ctrl-C: keep what is finished, end the workers.
 
-    What follows within a few seconds is taken for the same interrupt: the first one is still being answered.  What
-    fails after an interrupt failed of it: compiled code that it falls into may make another error of it.
+    What follows within a few seconds is taken for the same interrupt: the first one is still being answered.  An
+    error that compiled code made of an interrupt is one; what fails while it is answered, as a full disk, is not.
     """
     import math
     import signal
@@ -82,7 +82,10 @@ def signals() -> Iterator[None]:
     except (typer.Exit, typer.Abort):
         raise
     except Exception as error:
-        if _pressed.is_set():
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, KeyboardInterrupt):
+            cause = cause.__cause__
+        if cause is not None:
             raise KeyboardInterrupt from error
         raise
     finally:

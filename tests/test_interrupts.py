@@ -155,7 +155,7 @@ def test_the_partial_file_overwrites_nothing_and_can_be_resumed(tmp_path: Path, 
     assert "there is no --out to keep it in" in call("run", "digits", *FAST).stderr.replace("\n", " ")
 
 
-@pytest.mark.parametrize("becomes", ["nothing", "another error"])
+@pytest.mark.parametrize("becomes", ["nothing", "another error", "a full disk"])
 def test_an_interrupt_that_is_lost_is_heeded(becomes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Python drops what is raised in a finalizer, and compiled code may make another error of it."""
     put, done = PhaseScan.put, []
@@ -164,14 +164,17 @@ def test_an_interrupt_that_is_lost_is_heeded(becomes: str, tmp_path: Path, monke
         put(self, *arguments)  # type: ignore[arg-type]
         done.append(arguments)
         if len(done) == 2:
-            with pytest.raises(KeyboardInterrupt):
+            with pytest.raises(KeyboardInterrupt) as pressed:
                 signal.raise_signal(signal.SIGINT)
             if becomes == "another error":
-                raise SystemError("returned a result with an exception set")
+                raise SystemError("returned a result with an exception set") from pressed.value
+            if becomes == "a full disk":
+                raise OSError("it could not be written")
 
     monkeypatch.setattr(PhaseScan, "put", lose)
     result = call("run", "digits", *FAST, "--out", tmp_path / "s.nc")
-    assert result.exit_code == 130, result.stderr
+    assert result.exit_code == (1 if becomes == "a full disk" else 130), result.stderr  # that is to be told
+    assert ("it could not be written" in result.stderr) == (becomes == "a full disk")
     assert "2 of 3 levels finished, kept in" in result.stderr
     monkeypatch.undo()
     fails("no scan file", "show", tmp_path / "s.nc")  # what fails later is an error as ever
