@@ -57,8 +57,6 @@ def signals() -> Iterator[None]:
     import signal
     import time
 
-    import typer
-
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -79,8 +77,6 @@ def signals() -> Iterator[None]:
     before = {name: signal.signal(getattr(signal, name), interrupt) for name in names}
     try:
         yield
-    except (typer.Exit, typer.Abort):
-        raise
     except Exception as error:
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, KeyboardInterrupt):
