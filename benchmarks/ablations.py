@@ -1,4 +1,4 @@
-"""What each idea of the posterior network is worth: networks without one of them, and answers stacked without one.
+"""What each idea of the posterior network is worth, and what larger networks and more training would find.
 
     python benchmarks/ablations.py --data FOLDER [--steps 2500] [--out FOLDER] [--networks ...]
     python benchmarks/ablations.py --model [--steps 800]
@@ -12,6 +12,10 @@ images with the same noise:
     no start     answers begin as the marginal distribution of A, not as those of a Gaussian
     no others    trained on the centre pixel alone, not on the pixels next to it as well
     half         trained on half of the images
+    wide         blocks of twice the units: about four times the products
+    batch        four times the samples per step, each with noise of its own
+    one draw     the noise of every image and level drawn once for all steps, not afresh at each
+    four draws   the same, from four
 
 and any of them followed by "x 4" for four times the steps, or "x 0.5" for half of them.
 
@@ -33,18 +37,22 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from paper_map import images
+from torch import Tensor
 
 from cmi import noise_schedule
 from cmi.exact import GaussianField
 from cmi.regions import Partition, neighbour_windows
 from cmi.scan import data_of
-from estimators import posterior_part, posterior_stack
+from estimators import posterior_options, posterior_part, posterior_stack
 from estimators.known_noise import KnownNoise
 from estimators.posterior import PosteriorFit, fit_posterior
+from estimators.posterior_answers import Levels
 from estimators.posterior_data import Start
 from estimators.posterior_stack import held_out_entropies
+from estimators.posterior_training import PosteriorTrainer
 from estimators.stacking import stacking_weights
 
 FloatArray = NDArray[np.float64]
@@ -53,15 +61,18 @@ LEVELS = tuple(round(0.1 * k, 1) for k in range(10))
 SHOWN = (0.1, 0.3, 0.6)
 WIDTHS = tuple(range(13))
 PREDICTIONS = ("network", "Gaussian", "narrower", "mixture")
-IDEAS = ("as it is", "no start", "no others", "half")
+IDEAS = ("as it is", "no start", "no others", "half", "wide", "batch", "one draw", "four draws")
 NETWORKS = (
-    *IDEAS,
-    "as it is x 0.25",
-    "as it is x 0.5",
-    "as it is x 2",
-    "as it is x 4",
+    "as it is",
+    *(f"as it is x {times}" for times in (0.25, 0.5, 2, 4, 8)),
+    "no start",
     "no others x 4",
     "half x 4",
+    "wide",
+    "wide x 4",
+    "batch",
+    "one draw x 4",
+    "four draws x 4",
 )
 STACKS = {
     "no Gaussian": ("network", "narrower", "mixture"),
@@ -139,11 +150,16 @@ def trained(task: Task, name: str, steps: int, out: Path, seed: int) -> Posterio
             patches.enter_context(_marginal_start())
         if idea == "half":
             patches.enter_context(_fewer(0.5))
+        if idea == "batch":
+            patches.enter_context(mock.patch.object(posterior_options, "_BATCH", 4 * posterior_options._BATCH))
+        if idea.endswith(("draw", "draws")):
+            patches.enter_context(_fixed_noise({"one": 1, "four": 4}[idea.split()[0]]))
         fit = fit_posterior(
             task.x,
             task.regions.sizes,
             snrs=[float(noise.snr(t)) for t in LEVELS],
             steps=round(times * steps),
+            **({"hidden": 64} if idea == "wide" else {}),  # 32 by default
             neighbours=neighbours,
             network=out / f"{name.replace(' ', '-')}.pt",
             seed=seed,
@@ -217,6 +233,40 @@ def _fewer(share: float) -> Iterator[None]:
 
     with mock.patch.object(posterior_part.Part, "of", few):
         yield
+
+
+@contextmanager
+def _fixed_noise(draws: int) -> Iterator[None]:
+    """Train on so many noisy versions of every image and level; what is held out has fresh noise as ever."""
+
+    def losses(run: PosteriorTrainer) -> Tensor:
+        levels, slots, answers = run._trained(), run.levels(), run.answers
+        per = max(run.settings.batch // len(slots), 1)
+        chosen = torch.randint(len(run.clean), (len(slots), per), generator=run.generator)
+        which = torch.randint(draws, chosen.shape, generator=run.generator)
+        targets = answers.drawn(len(slots), run.generator)
+        noise = torch.stack(
+            [
+                torch.stack([_noise_of(level, *one, run.clean.shape[1]) for one in zip(*rows, strict=True)])
+                for level, *rows in zip(slots, chosen.tolist(), which.tolist(), strict=True)
+            ]
+        )
+        own = answers.samples(noise, targets)
+
+        def noisy(levels: Levels, clean: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG001
+            return torch.addcmul(clean, levels.sigma[:, None, None], own)
+
+        with mock.patch.object(Levels, "noisy", noisy):
+            return run._loss(answers.samples(run.clean[chosen], targets), targets, levels).mean(dim=(1, 2))
+
+    with mock.patch.object(PosteriorTrainer, "losses", losses):
+        yield
+
+
+def _noise_of(level: int, image: int, draw: int, columns: int) -> Tensor:
+    """Return the noise of an image, the same whenever it is asked for."""
+    generator = torch.Generator().manual_seed((draw * len(LEVELS) + level) * 1_000_000 + image)
+    return torch.randn(columns, generator=generator)
 
 
 def row(task: Task, name: str, found: FloatArray, first: FloatArray) -> str:
