@@ -60,6 +60,7 @@ FloatArray = NDArray[np.float64]
 LEVELS = tuple(round(0.1 * k, 1) for k in range(10))
 SHOWN = (0.1, 0.3, 0.6)
 WIDTHS = tuple(range(13))
+SIDE = 27  # pixels, of the field
 PREDICTIONS = ("network", "Gaussian", "narrower", "mixture")
 IDEAS = ("as it is", "no start", "no others", "half", "wide", "batch", "one draw", "four draws")
 NETWORKS = (
@@ -110,8 +111,8 @@ class Task:
 
 def of_field(samples: int, seed: int) -> Task:
     """A Gaussian field."""
-    model = GaussianField(L=27, kappa=0.3)
-    regions = Partition.centered((27, 27), widths=WIDTHS)
+    model = GaussianField(L=SIDE, kappa=0.3)
+    regions = Partition.centered((SIDE, SIDE), widths=WIDTHS)
     order = regions.columns
     covariance = model.covariance[np.ix_(order, order)]
     ends = np.cumsum(regions.sizes)[1:-1]
@@ -159,7 +160,7 @@ def trained(task: Task, name: str, steps: int, out: Path, seed: int) -> Posterio
             task.regions.sizes,
             snrs=[float(noise.snr(t)) for t in LEVELS],
             steps=round(times * steps),
-            **({"hidden": 64} if idea == "wide" else {}),  # 32 by default
+            hidden=64 if idea == "wide" else 32,
             neighbours=neighbours,
             network=out / f"{name.replace(' ', '-')}.pt",
             seed=seed,
@@ -247,8 +248,8 @@ def _fixed_noise(draws: int) -> Iterator[None]:
         targets = answers.drawn(len(slots), run.generator)
         noise = torch.stack(
             [
-                torch.stack([_noise_of(level, *one, run.clean.shape[1]) for one in zip(*rows, strict=True)])
-                for level, *rows in zip(slots, chosen.tolist(), which.tolist(), strict=True)
+                torch.stack([_noise_of(level, *one, run.clean.shape[1]) for one in zip(images, those, strict=True)])
+                for level, images, those in zip(slots, chosen.tolist(), which.tolist(), strict=True)
             ]
         )
         own = answers.samples(noise, targets)

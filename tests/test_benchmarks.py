@@ -7,12 +7,16 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import ablations
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 STAND_INS = {
     "pycit/estimators/ksg_cmi.py": "def ksg_cmi(*_, k): return 0.5",
@@ -111,19 +115,25 @@ def test_refused_before_any_work(tmp_path: Path, arguments: list[str], message: 
     assert here.read_text() == "kept"
 
 
+@pytest.fixture
+def small_field(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two levels of ten and widths of thirteen, of a field of 9 x 9."""
+    pytest.importorskip("torch")
+    for name in ("LEVELS", "SHOWN"):
+        monkeypatch.setattr(ablations, name, (0.1, 0.6))
+    monkeypatch.setattr(ablations, "WIDTHS", (0, 2))
+    monkeypatch.setattr(ablations, "SIDE", 9)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("small_field")
 def test_ablations_on_the_field(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A network that begins as a Gaussian is ahead of one that begins as nothing, and is not trained twice.
 
-    Two levels of ten and widths of thirteen, in one process: every row of the table is read, and those of networks
-    once more as they were kept.
+    In one process: every row of the table is read, and those of networks once more as they were kept.
     """
-    pytest.importorskip("torch")
-    for name in ("LEVELS", "SHOWN"):
-        monkeypatch.setattr(ablations, name, (0.1, 0.6))
-    monkeypatch.setattr(ablations, "WIDTHS", (0, 2))
 
     def table(networks: str) -> list[str]:
         command = ["ablations.py", "--model", "--samples", "600", "--steps", "8", "--out", str(tmp_path)]
@@ -144,4 +154,46 @@ def test_ablations_on_the_field(
     assert {file: file.stat().st_mtime_ns for file in tmp_path.iterdir()} == files
     with pytest.raises(SystemExit, match="2"):
         table("no brain")
-    assert "networks are of as it is, no start, no others, half, got 'no brain'" in capsys.readouterr().err
+    assert "networks are of as it is, no start, no others, half, wide, " in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("small_field")
+def test_ablations_of_size_and_draws_of_noise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is said to be larger is, and noise that is said to be drawn four times is drawn four times."""
+    from estimators.posterior_training import PosteriorTrainer
+
+    task = ablations.of_field(600, seed=0)
+    batches: list[int] = []
+    asked: list[tuple[int, int, int, int]] = []
+    losses, noise_of = PosteriorTrainer.losses, ablations._noise_of
+
+    def watched_losses(run: PosteriorTrainer) -> Tensor:
+        batches.append(run.settings.batch)
+        return losses(run)
+
+    def watched_noise(*what: int) -> Tensor:
+        level, image, draw, columns = what
+        asked.append((level, image, draw, columns))
+        return noise_of(*what)
+
+    def hidden(name: str) -> int:
+        answers = ablations.trained(task, name, 2, tmp_path, 0).parts[0].answers
+        assert answers is not None
+        return answers.network.hidden
+
+    monkeypatch.setattr(PosteriorTrainer, "losses", watched_losses)
+    monkeypatch.setattr(ablations, "_noise_of", watched_noise)
+    assert [hidden(name) for name in ("wide", "batch", "as it is")] == [64, 32, 32]
+    assert batches == [512, 512, 2048, 2048, 512, 512]
+    assert not asked
+
+    assert [hidden(name) for name in ("one draw", "four draws x 2")] == [32, 32]
+    once = 2 * 512  # steps, images and levels
+    assert len(asked) == once + 4 * 512
+    assert [{draw for _, _, draw, _ in part} for part in (asked[:once], asked[once:])] == [{0}, {0, 1, 2, 3}]
+    assert {level for level, *_ in asked} == {0, 1}
+    drawn = {what: tuple(noise_of(*what).tolist()) for what in asked}
+    assert len(set(drawn.values())) == len(drawn) < len(asked)
+    assert all(drawn[what] == tuple(noise_of(*what).tolist()) for what in asked[:50])
+    assert len(batches) == 6  # losses were those of noise that was kept
