@@ -178,7 +178,7 @@ def _cut(
     while len(stack) > 0:
         first, last = stack.pop()
         if last - first <= least:
-            left[found] = first, last
+            left[found, 0], left[found, 1] = first, last  # (a row at once takes a second to compile)
             found += 1
             continue
         middle = (first + last) // 2

@@ -219,7 +219,8 @@ def _write(
 ) -> None:  # pragma: no cover
     last = best.shape[1] - 1
     if len(nearest) > 0:
-        nearest[row] = who[q]
+        for i in range(nearest.shape[1]):  # (a row at once takes a second to compile)
+            nearest[row, i] = who[q, i]
     for i in range(len(ks)):
         far = best[q, ks[i] - 1]
         radius[row, i] = far

@@ -143,9 +143,9 @@ def _transfer(
                 else:
                     for side in range(sides):
                         _add_vertex(state[side, 0], state[side, 1], low, half, r, d, kind == 1, odd)
-            top = state[:sides].max()
+            top = state.max()
             if top > 0.0:
-                state[:sides] /= top
+                state /= top
                 scale += np.log(top)
         result[n] = np.log(state[hole[n], 0, 0]) + scale
 

@@ -213,7 +213,7 @@ def test_interrupted_training_goes_on_by_the_same_command(tmp_path: Path, monkey
 
     def cut(self: Trainer) -> None:
         steps.append(self.training.step)
-        if len(steps) == 10:
+        if len(steps) == 3:
             raise KeyboardInterrupt
         begin(self)
 
@@ -224,5 +224,5 @@ def test_interrupted_training_goes_on_by_the_same_command(tmp_path: Path, monkey
     assert f"The training is kept in {out.with_suffix('.network.pt')}, where the same command" in stopped.stdout
     again = call(*command, "--out", out)
     assert again.exit_code == 0, again.output
-    assert steps[:12] == [*range(10), 9, 10]  # where it was cut
+    assert steps[:4] == [0, 1, 2, 2]  # where it was cut
     assert f"{steps[-1] + 1} steps to a held-out loss" in again.stdout

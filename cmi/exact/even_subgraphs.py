@@ -89,8 +89,9 @@ def _sums(right: FloatArray, down: FloatArray, hole: IntArray, result: FloatArra
     weight = np.empty(columns + 3)
     a, b = np.empty(columns + 3), np.empty(columns + 3)
     for n in range(len(result)):
-        g[:] = 0.0
-        weight[:columns] = down[n, 0]
+        g.fill(0.0)
+        for j in range(columns):
+            weight[j] = down[n, 0, j]
         weight[outside] = weight[outside + 1] = 1.0
         for j in range(columns):
             g[outside, j], g[j, outside] = weight[j], -weight[j]
@@ -127,7 +128,7 @@ def _sums(right: FloatArray, down: FloatArray, hole: IntArray, result: FloatArra
         result[n] = total + np.log(0.5 * _join(g, outside, outside + 1, outside, a, b))
 
 
-@numba.njit(nogil=True, cache=True, inline="always")
+@numba.njit(nogil=True, cache=True)
 def _join(
     g: FloatArray, first: int, second: int, into: int, a: FloatArray, b: FloatArray
 ) -> float:  # pragma: no cover
@@ -151,7 +152,7 @@ def _join(
     return float(norm)
 
 
-@numba.njit(nogil=True, cache=True, inline="always")
+@numba.njit(nogil=True, cache=True)
 def _send(g: FloatArray, source: int, weight: float, other: int, its_weight: float) -> None:  # pragma: no cover
     """A bit goes out twice, on `source` with a weight and behind it on `other`, which was empty."""
     for x in range(len(g)):
@@ -164,7 +165,7 @@ def _send(g: FloatArray, source: int, weight: float, other: int, its_weight: flo
     g[other, other] = 0.0
 
 
-@numba.njit(nogil=True, cache=True, inline="always")
+@numba.njit(nogil=True, cache=True)
 def _swap_sign(g: FloatArray, one: int, other: int) -> None:  # pragma: no cover
     """Two neighbouring bits change places."""
     g[one, other], g[other, one] = -g[one, other], -g[other, one]
