@@ -14,6 +14,7 @@ from conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import ablations
+import knn as knn_benchmark
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -106,12 +107,19 @@ def test_how_a_peer_can_end(tmp_path: Path) -> None:
     ("arguments", "message"),
     [(["--dims", "1,0,1"], "needs a column"), (["--csv", "{here}"], "exists"), (["--jidt", "no.jar"], "no.jar")],
 )
-def test_refused_before_any_work(tmp_path: Path, arguments: list[str], message: str) -> None:
+def test_refused_before_any_work(
+    tmp_path: Path,
+    arguments: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     here = tmp_path / "knn.csv"
     here.write_text("kept")
-    done = knn(*(argument.format(here=here) for argument in arguments))
-    assert done.returncode == 2
-    assert message in done.stderr.splitlines()[-1]
+    monkeypatch.setattr(sys, "argv", ["knn.py", *(argument.format(here=here) for argument in arguments)])
+    with pytest.raises(SystemExit, match="2"):
+        knn_benchmark.main()
+    assert message in capsys.readouterr().err.splitlines()[-1]
     assert here.read_text() == "kept"
 
 

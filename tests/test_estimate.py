@@ -207,7 +207,7 @@ def test_profile_is_the_estimates_of_its_widths(method: str) -> None:
         profile.at(9)
 
 
-@settings(max_examples=25)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 10_000))
 def test_invariances_through_the_public_call(seed: int) -> None:
     rng = np.random.default_rng(seed)

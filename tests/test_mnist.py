@@ -36,7 +36,8 @@ def test_agrees_with_determinants(mnist: SampleSet, scan: PhaseScan) -> None:
     rows, columns = np.mgrid[:27, :27]
     distance = np.maximum(abs(rows - 13), abs(columns - 13)).ravel()
     plug_in = (scan.dataset.cmi + scan.dataset.bias).values
-    for i, t in enumerate(scan.dataset.t.values[:-1]):
+    for i in (0, 1, 3, 6, 9):
+        t = float(scan.dataset.t[i])
         noisy = (1 - t) ** 2 * covariance + t**2 * np.eye(729)
         keep = np.ones(729, dtype=bool)
         if t == 0.0:
@@ -75,7 +76,7 @@ def test_the_map(scan: PhaseScan) -> None:
 
 
 def test_few_images_give_the_same_map(mnist: SampleSet, scan: PhaseScan) -> None:
-    """Real images are not Gaussian; the bias correction still makes 12 sets of 1,000 agree with 60,000 on average.
+    """Real images are not Gaussian; the bias correction still makes 8 sets of 1,000 agree with 60,000 on average.
 
     The plug-in is off there by 0.001 to 0.05 nats.
     """
@@ -83,7 +84,7 @@ def test_few_images_give_the_same_map(mnist: SampleSet, scan: PhaseScan) -> None
     rng = np.random.default_rng(0)
     parts = [
         phase_scan(mnist.samples[rng.permutation(60_000)[:1000]], levels=levels, widths=range(1, 13))
-        for _ in range(12)
+        for _ in range(8)
     ]
     values = np.array([p.dataset.cmi.values for p in parts])
     whole = scan.dataset.cmi.sel(t=levels, method="nearest").values
