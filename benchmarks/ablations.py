@@ -13,6 +13,7 @@ images with the same noise:
     no others    trained on the centre pixel alone, not on the pixels next to it as well
     half         trained on half of the images
     wide         blocks of twice the units: about four times the products
+    narrow       blocks of half the units
     batch        four times the samples per step, each with noise of its own
     one draw     the noise of every image and level drawn once for all steps, not afresh at each
     four draws   the same, from four
@@ -62,15 +63,15 @@ SHOWN = (0.1, 0.3, 0.6)
 WIDTHS = tuple(range(13))
 SIDE = 27  # pixels, of the field
 PREDICTIONS = ("network", "Gaussian", "narrower", "mixture")
-IDEAS = ("as it is", "no start", "no others", "half", "wide", "batch", "one draw", "four draws")
+IDEAS = ("as it is", "no start", "no others", "half", "wide", "narrow", "batch", "one draw", "four draws")
 NETWORKS = (
     "as it is",
     *(f"as it is x {times}" for times in (0.25, 0.5, 2, 4, 8)),
     "no start",
     "no others x 4",
     "half x 4",
-    "wide",
     "wide x 4",
+    "narrow",
     "batch",
     "one draw x 4",
     "four draws x 4",
@@ -160,7 +161,7 @@ def trained(task: Task, name: str, steps: int, out: Path, seed: int) -> Posterio
             task.regions.sizes,
             snrs=[float(noise.snr(t)) for t in LEVELS],
             steps=round(times * steps),
-            hidden=64 if idea == "wide" else 32,
+            hidden={"wide": 64, "narrow": 16}.get(idea, 32),
             neighbours=neighbours,
             network=out / f"{name.replace(' ', '-')}.pt",
             seed=seed,

@@ -192,8 +192,8 @@ def test_ablations_of_size_and_draws_of_noise(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(PosteriorTrainer, "losses", watched_losses)
     monkeypatch.setattr(ablations, "_noise_of", watched_noise)
-    assert [hidden(name) for name in ("wide", "batch", "as it is")] == [64, 32, 32]
-    assert batches == [512, 512, 2048, 2048, 512, 512]
+    assert [hidden(name) for name in ("wide", "narrow", "batch", "as it is")] == [64, 16, 32, 32]
+    assert batches == [512, 512, 512, 512, 2048, 2048, 512, 512]
     assert not asked
 
     assert [hidden(name) for name in ("one draw", "four draws x 2")] == [32, 32]
@@ -204,4 +204,4 @@ def test_ablations_of_size_and_draws_of_noise(tmp_path: Path, monkeypatch: pytes
     drawn = {what: tuple(noise_of(*what).tolist()) for what in asked}
     assert len(set(drawn.values())) == len(drawn) < len(asked)
     assert all(drawn[what] == tuple(noise_of(*what).tolist()) for what in asked[:50])
-    assert len(batches) == 6  # losses were those of noise that was kept
+    assert len(batches) == 8  # losses were those of noise that was kept
