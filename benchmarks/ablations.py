@@ -21,7 +21,7 @@ images with the same noise:
 and any of them followed by "x 4" for four times the steps, or "x 0.5" for half of them.
 
 A row gives the held-out cross-entropy, mean over the levels shown and all widths, in 10^-3 nats, less that of the
-first row (paired: its error is that of the mean of differences), I(A:BC), and the CMI at r = 1; of the field, how
+first row (paired: its error is that of the mean of differences), I(A:BC), and the CMI at r = 1 and 3; of the field, how
 far the CMI is off at most instead.  The network that is as it is, is also stacked without one of the predictions:
 Gaussian, mixture, next narrower buffer, or all three.  Networks are kept in --out, and one that is there is not
 trained again.
@@ -30,6 +30,7 @@ trained again.
 from __future__ import annotations
 
 import argparse
+import inspect
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -63,7 +64,9 @@ SHOWN = (0.1, 0.3, 0.6)
 WIDTHS = tuple(range(13))
 SIDE = 27  # pixels, of the field
 PREDICTIONS = ("network", "Gaussian", "narrower", "mixture")
-IDEAS = ("as it is", "no start", "no others", "half", "wide", "narrow", "batch", "one draw", "four draws")
+UNITS = {"wide": 2.0, "narrow": 0.5}  # times those of the default
+DRAWS = {"one draw": 1, "four draws": 4}
+IDEAS = ("as it is", "no start", "no others", "half", *UNITS, "batch", *DRAWS)
 NETWORKS = (
     "as it is",
     *(f"as it is x {times}" for times in (0.25, 0.5, 2, 4, 8)),
@@ -154,14 +157,14 @@ def trained(task: Task, name: str, steps: int, out: Path, seed: int) -> Posterio
             patches.enter_context(_fewer(0.5))
         if idea == "batch":
             patches.enter_context(mock.patch.object(posterior_options, "_BATCH", 4 * posterior_options._BATCH))
-        if idea.endswith(("draw", "draws")):
-            patches.enter_context(_fixed_noise({"one": 1, "four": 4}[idea.split()[0]]))
+        if idea in DRAWS:
+            patches.enter_context(_fixed_noise(DRAWS[idea]))
         fit = fit_posterior(
             task.x,
             task.regions.sizes,
             snrs=[float(noise.snr(t)) for t in LEVELS],
             steps=round(times * steps),
-            hidden={"wide": 64, "narrow": 16}.get(idea, 32),
+            hidden=round(UNITS.get(idea, 1.0) * inspect.signature(fit_posterior).parameters["hidden"].default),
             neighbours=neighbours,
             network=out / f"{name.replace(' ', '-')}.pt",
             seed=seed,
@@ -279,7 +282,7 @@ def row(task: Task, name: str, found: FloatArray, first: FloatArray) -> str:
     mean, error = 1e3 * local.mean(axis=2), 1e3 * local.std(axis=2) / np.sqrt(local.shape[2])
     for level, t in enumerate(SHOWN):
         if task.truth is None:
-            text += "".join(f"{mean[level, r]:8.1f}({error[level, r]:.1f})" for r in (0, 1))
+            text += "".join(f"{mean[level, r]:8.1f}({error[level, r]:.1f})" for r in (0, 1, 3))
         else:
             off = mean[level] - 1e3 * task.truth(t)
             text += f"{off[np.abs(off).argmax()]:10.2f} at r = {np.abs(off).argmax():<2}"
@@ -322,7 +325,7 @@ def main() -> None:
             for stack, use in STACKS.items():
                 rows.append(row(task, stack, read(task, fit, name, use), first))
                 print(rows[-1], flush=True)
-    what = "I(A:BC), CMI at r = 1" if task.truth is None else "CMI less truth where it is farthest"
+    what = "I(A:BC), CMI at r = 1 and 3" if task.truth is None else "CMI less truth where it is farthest"
     print(f"\n10^-3 nats        cross-entropy  of t = {', '.join(map(str, SHOWN))}: {what}", *rows, sep="\n")
 
 

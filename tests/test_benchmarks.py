@@ -192,11 +192,12 @@ def test_ablations_of_size_and_draws_of_noise(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(PosteriorTrainer, "losses", watched_losses)
     monkeypatch.setattr(ablations, "_noise_of", watched_noise)
-    assert [hidden(name) for name in ("wide", "narrow", "batch", "as it is")] == [64, 16, 32, 32]
+    wide, narrow, batch, plain = (hidden(name) for name in ("wide", "narrow", "batch", "as it is"))
+    assert (wide, narrow, batch) == (2 * plain, plain // 2, plain)
     assert batches == [512, 512, 512, 512, 2048, 2048, 512, 512]
     assert not asked
 
-    assert [hidden(name) for name in ("one draw", "four draws x 2")] == [32, 32]
+    assert [hidden(name) for name in ("one draw", "four draws x 2")] == [plain, plain]
     once = 2 * 512  # steps, images and levels
     assert len(asked) == once + 4 * 512
     assert [{draw for _, _, draw, _ in part} for part in (asked[:once], asked[once:])] == [{0}, {0, 1, 2, 3}]
@@ -205,3 +206,28 @@ def test_ablations_of_size_and_draws_of_noise(tmp_path: Path, monkeypatch: pytes
     assert len(set(drawn.values())) == len(drawn) < len(asked)
     assert all(drawn[what] == tuple(noise_of(*what).tolist()) for what in asked[:50])
     assert len(batches) == 8  # losses were those of noise that was kept
+
+
+@pytest.mark.usefixtures("small_field")
+def test_noise_that_is_kept_is_what_is_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With another noise the same images are seen, and are farther off by sigma times the difference."""
+    torch = pytest.importorskip("torch")
+    from estimators.posterior_answers import Answers, Levels
+
+    task, loss = ablations.of_field(600, seed=0), Answers.loss
+    seen: list[tuple[Tensor, Tensor]] = []
+
+    def watched(answers: Answers, noisy: Tensor, targets: list[int], levels: Levels, own: list[Tensor]) -> Tensor:
+        if torch.is_grad_enabled():  # a step, not a look at what is held out
+            seen.append((noisy.clone(), levels.sigma[:, None, None]))
+        return loss(answers, noisy, targets, levels, own)
+
+    monkeypatch.setattr(Answers, "loss", watched)
+    for value in (0.0, 3.0):
+        monkeypatch.setattr(ablations, "_noise_of", lambda *what, value=value: torch.full((what[-1],), value))
+        folder = tmp_path / str(value)
+        folder.mkdir()
+        ablations.trained(task, "one draw", 1, folder, 0)
+    (clean, sigma), (moved, _) = seen[0], seen[-1]
+    assert len(seen) == 2
+    torch.testing.assert_close(moved - clean, (3.0 * sigma).expand_as(clean), rtol=0, atol=1e-4)
