@@ -21,10 +21,10 @@ images with the same noise:
 and any of them followed by "x 4" for four times the steps, or "x 0.5" for half of them.
 
 A row gives the held-out cross-entropy, mean over the levels shown and all widths, in 10^-3 nats, less that of the
-first row (paired: its error is that of the mean of differences), I(A:BC), and the CMI at r = 1 and 3; of the field, how
-far the CMI is off at most instead.  The network that is as it is, is also stacked without one of the predictions:
-Gaussian, mixture, next narrower buffer, or all three.  Networks are kept in --out, and one that is there is not
-trained again.
+first row (paired: its error is that of the mean of differences), I(A:BC), and the CMI at r = 1 and 3; of the
+field, how far the CMI is off at most instead. The network that is as it is, is also stacked without one of the
+predictions: Gaussian, mixture, next narrower buffer, or all three. Networks are kept in --out, and one that is
+there is not trained again.
 """
 
 from __future__ import annotations
