@@ -100,7 +100,7 @@ def fit_mmse(
     snrs: Iterable[float] = (),
     train_minutes: float = 6.0,
     steps: int | None = None,
-    hidden: int = 32,
+    hidden: int = 16,
     layers: int = 3,
     queries: int | None = None,
     folds: int | None = None,

@@ -105,7 +105,7 @@ def fit_posterior(
     flips: Iterable[float] = (),
     train_minutes: float = 6.0,
     steps: int | None = None,
-    hidden: int = 32,
+    hidden: int = 16,
     layers: int = 3,
     queries: int | None = None,
     folds: int | None = None,

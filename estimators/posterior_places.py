@@ -46,7 +46,7 @@ def fit_posterior_places(
     flips: Iterable[float] = (),
     train_minutes: float = 6.0,
     steps: int | None = None,
-    hidden: int = 32,
+    hidden: int = 16,
     layers: int = 3,
     queries: int = 2000,
     device: str = "auto",
