@@ -15,6 +15,11 @@ from conftest import ROOT
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import ablations
 import knn as knn_benchmark
+import numpy as np
+import two_seeds
+
+from cmi import open_dataset
+from estimators.posterior_part import splits
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -231,3 +236,34 @@ def test_noise_that_is_kept_is_what_is_trained_on(tmp_path: Path, monkeypatch: p
     (clean, sigma), (moved, _) = seen[0], seen[-1]
     assert len(seen) == 2
     torch.testing.assert_close(moved - clean, (3.0 * sigma).expand_as(clean), rtol=0, atol=1e-4)
+
+
+def test_two_seeds_differ_by_what_was_learnt_and_by_what_was_held_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    levels, widths = (0.0, 0.6), (0, 1, 2)
+    monkeypatch.setattr(two_seeds, "LEVELS", levels)
+    monkeypatch.setattr(two_seeds, "WIDTHS", widths)
+    monkeypatch.setattr(two_seeds, "images", lambda _: open_dataset("digits"))
+    folders = [str(tmp_path / name) for name in ("first", "second")]
+    asked = ["two_seeds.py", "--data", ".", "--minutes", "0.01", "--out", *folders]
+    monkeypatch.setattr(sys, "argv", asked)
+    two_seeds.main()
+    table = capsys.readouterr().out
+    data = open_dataset("digits")
+    held_out = [next(iter(splits(len(data.samples), None, seed)))[2] for seed in (0, 1)]
+    common = len(np.intersect1d(held_out[0], held_out[1]))
+    assert 0 < common < len(held_out[0])
+    assert f"on {common} images that neither has seen" in table
+    assert "of 4 cells" in table
+    assert "of 6 cells" in table
+    at = two_seeds.unseen_by_both(
+        data, [Path(folder) for folder in folders], (0, 1), levels=levels, widths=widths, minutes=0.01
+    )
+    assert [each.shape for each in at] == [(5, common)] * 2
+    assert all(np.isfinite(each).all() and np.abs(each[-1]).max() > 1e-3 for each in at)
+    # a network and itself: nothing differs
+    same = two_seeds.unseen_by_both(
+        data, [Path(folders[0])] * 2, (0, 0), levels=levels, widths=widths, minutes=0.01
+    )
+    assert not np.concatenate(same).any()
