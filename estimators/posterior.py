@@ -134,7 +134,7 @@ def fit_posterior(
         for rounding: matrices are multiplied in bfloat16 where that is faster.
     hidden, layers : int
         Units per block, of which inner shells have several, and layers of the network. Default: 16 and 3; 32 units
-        learn no more in as many steps, each of which takes nearly twice as long.
+        learn hardly more in as many steps, each of which takes nearly twice as long.
     queries : int, optional
         Samples to hold out and average over, at most half of them; errors fall as queries^(-1/2), and fewer are
         left to train on. Default: one in six, at most 10,000.
